@@ -1,0 +1,1 @@
+"""Networks as torch modules; they know no estimator, no file and no command line."""

@@ -1,0 +1,83 @@
+"""The ways to run the transforms, one module each, and the one place where one is chosen.
+
+Every engine module has some of the functions
+
+* ``scatter2d(x, filters, geometry)``: (B, H, W) -> (B, K, H // 2^J, W // 2^J),
+* ``phase2d(x, filters, geometry)``: (B, H, W) -> (B, 1 + 4L, H // 2, W // 2),
+
+on ordinary real tensors, B ≥ 1, x and the filters of one dtype (float32 or float64) on one device. They are
+differentiable and keep nothing between calls that changes a result.
+"""
+
+import difflib
+import importlib
+from types import ModuleType
+from typing import NamedTuple
+
+from torch import Tensor
+
+from sepconc.errors import BadParameter, EngineUnavailable
+
+FUNCTIONS = {"reference": ("scatter2d", "phase2d"), "kymatio": ("scatter2d",)}
+ALIASES = {None: "reference", "auto": "reference", "torch": "reference"}
+PLANNED = ("fused", "triton", "cupy", "skcuda")
+
+
+class Filters2D(NamedTuple):
+    """The filter bank as tensors; ``phi[r]``: (M >> r, N >> r), ``psi[j][r]``: (L, M >> r, N >> r)."""
+
+    phi: list[Tensor]
+    psi: list[list[Tensor]]
+
+
+def available(function: str = "scatter2d") -> list[str]:
+    """Names of the engines that have ``function``."""
+    return [name for name, functions in FUNCTIONS.items() if function in functions]
+
+
+def pick(x: Tensor, name: str | None = None, function: str = "scatter2d") -> ModuleType:
+    """The engine module that runs ``function`` on ``x``: the best one, or the one called ``name``.
+
+    Parameters
+    ----------
+    x : Tensor
+        The images (B, H, W); an automatic choice goes by their device and size. So far there is one candidate.
+    name : str or None
+        An engine to force. None and ``"auto"`` choose; ``"torch"`` is the plain torch engine, ``"reference"``.
+    function : str
+        What it has to run.
+
+    Raises
+    ------
+    BadParameter
+        No engine has that name.
+    EngineUnavailable
+        The engine can't run the function, or a package it needs doesn't import.
+    """
+    return load(name, function)
+
+
+def load(name: str | None, function: str = "scatter2d") -> ModuleType:
+    """The engine module called ``name``; raises as `pick`. Automatic names give the engine that runs everywhere."""
+    _check(name, function)
+    engine = ALIASES.get(name, name)
+    try:
+        return importlib.import_module(f"{__name__}.{engine}")
+    except ImportError as error:
+        message = f"Engine {engine!r} doesn't import ({error}); available: {', '.join(available(function))}."
+        raise EngineUnavailable(message) from error
+
+
+def _check(name: str | None, function: str) -> None:
+    names = sorted({*FUNCTIONS, *PLANNED, "auto", "torch"})
+    if name is not None and name not in names:
+        close = difflib.get_close_matches(str(name), names, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        message = f"engine must be None or one of {', '.join(names)}; got {name!r}.{hint}"
+        raise BadParameter(message)
+    if function not in FUNCTIONS.get(ALIASES.get(name, name), ()):
+        message = (
+            f"Engine {name!r} can't run {function} in this version; "
+            f"available: {', '.join(available(function))}. Leave engine=None to have one chosen."
+        )
+        raise EngineUnavailable(message)

@@ -1,0 +1,40 @@
+"""What the tests share: where the optional material is, and what to do when it isn't there."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED = REPOSITORY.parent / "shared"
+DATA = Path(os.environ.get("SEPCONC_TEST_DATA", "~/data")).expanduser()
+
+
+def need(condition: bool, what: str, reason: str) -> None:
+    """Skip, saying why, when ``condition`` is false; fail instead when SEPCONC_REQUIRE names ``what``."""
+    if condition:
+        return
+    if what in os.environ.get("SEPCONC_REQUIRE", "").split(","):
+        pytest.fail(f"SEPCONC_REQUIRE={what}: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder beside the checkout with golden arrays and real images."""
+    need(SHARED.is_dir(), "shared", f"no golden arrays and images: {SHARED} is missing")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def golden(shared: Path) -> Path:
+    """The folder of the golden arrays."""
+    return shared / "golden"
+
+
+@pytest.fixture(autouse=True)
+def _own_configuration(tmp_path_factory, monkeypatch):
+    """Every test has a configuration, and so a registry, of its own."""
+    folder = tmp_path_factory.mktemp("config")
+    (folder / "config.yml").write_text("registry:\n  csv: classif_db.csv\n  folder: classif\n")
+    monkeypatch.setenv("SEPCONC_CONFIG", str(folder / "config.yml"))
