@@ -1,0 +1,77 @@
+"""What every command does around its work: logging, errors as one line, exit codes.
+
+Exit codes: 0 done, 1 failed, 2 wrong use, 130 and 143 stopped by Ctrl-C and SIGTERM.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+
+from sepconc.errors import (
+    CorruptFile,
+    RegistryError,
+    SepConcError,
+    TrainingDiverged,
+    TrainingInterrupted,
+)
+
+_FAILURES = (TrainingDiverged, RegistryError, CorruptFile)
+
+
+def run(work: Callable[[], int | None], *, prog: str, debug: bool = False) -> int:
+    """Run a command's work and turn what it raises into a line on stderr and an exit code."""
+    try:
+        return work() or 0
+    except TrainingInterrupted as error:
+        tell(prog, str(error))
+        return 128 + (error.signal or signal.SIGINT)
+    except KeyboardInterrupt:
+        tell(prog, "interrupted")
+        return 130
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - stays open: Python flushes it when it ends
+        return 0
+    except SepConcError as error:
+        if debug:
+            raise
+        tell(prog, f"error: {error}")
+        return 1 if isinstance(error, _FAILURES) else 2
+    except MemoryError as error:
+        return _out_of_memory(prog, error, debug)
+    except RuntimeError as error:
+        if "out of memory" not in str(error):
+            raise
+        return _out_of_memory(prog, error, debug)
+
+
+def _out_of_memory(prog: str, error: BaseException, debug: bool) -> int:
+    if debug:
+        raise error
+    tell(prog, "error: out of memory. Use a smaller batch (-b), or split batches with -ba.")
+    return 1
+
+
+def tell(prog: str, message: str) -> None:
+    """A line for a person, on stderr."""
+    print(f"{prog}: {message}", file=sys.stderr)
+
+
+def set_up_logging(prog: str, *, debug: bool = False) -> None:
+    """Send the library's log and warnings to stderr, a line each."""
+    logging.basicConfig(format=f"{prog}: %(message)s", level=logging.DEBUG if debug else logging.WARNING, force=True)
+    for noisy in ("PIL", "filelock", "urllib3", "matplotlib", "tensorboard"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("sepconc").setLevel(logging.DEBUG if debug else logging.INFO)
+    logging.captureWarnings(True)
+    warnings.simplefilter("default" if debug else "ignore", DeprecationWarning)
+
+
+def command_line(prog: str, arguments: list[str]) -> tuple[str, str]:
+    """Script and arguments as the registry records them."""
+    return os.path.basename(prog), shlex.join(arguments)

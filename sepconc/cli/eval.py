@@ -1,0 +1,136 @@
+"""``eval.py NAME -s STATUS -em MODE [options]``: measure a stored classifier and keep the scores."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from sepconc._version import __version__
+from sepconc.cli import command
+from sepconc.cli.options import Parser, add_data_options, add_fields, data_request
+from sepconc.errors import BadParameter
+from sepconc.report import score_text, scores_table
+
+_RUNTIME = ("device", "workers", "backend")
+_MEASURE = ("max_shift", "pixel_divide", "shift_direction", "max_step_size", "normalize", "mirror")
+
+_EPILOG = """\
+examples:
+  %(prog)s mnist-scatnet -em onecrop
+  %(prog)s mnist-scatnet -em tencrops -b 256
+  %(prog)s mnist-scatnet -em shifts --max-shift 8 --shift-direction horizontal -m mfr kldiv
+"""
+
+
+def make_parser(prog: str = "eval.py") -> Parser:
+    """The parser."""
+    parser = Parser(prog=prog, description="Measure a stored classifier and keep the scores with it.", epilog=_EPILOG)
+    parser.add_argument("name", metavar="NAME", help="name of the classifier in the registry")
+    parser.add_argument("-s", "--status", help="checkpoint, best or e<epochs> (default: checkpoint)")
+    parser.add_argument("-em", "--eval-mode", metavar="MODE", help="onecrop, tencrops or shifts (default: onecrop)")
+    parser.add_argument(
+        "-m",
+        "--metrics",
+        nargs="+",
+        metavar="METRIC",
+        help="some of top1, top1_5, kldiv, mfr (default: accuracies for crops, mfr for shifts)",
+    )
+    parser.add_argument("-b", "--batch-size", type=int, help="images whose views are made at a time (default: 256)")
+    parser.add_argument("-f", "--overwrite", action="store_true", help="replace the same measurement")
+    parser.add_argument("--max-shift", type=int, metavar="PIXELS", help="largest shift (default: 8, or a quarter side)")
+    parser.add_argument("--pixel-divide", type=int, metavar="N", help="shifts per pixel (default: 1)")
+    parser.add_argument(
+        "--shift-direction", metavar="DIRECTION", help="horizontal, vertical, diagonal or all (default: horizontal)"
+    )
+    parser.add_argument("--max-step-size", type=int, metavar="N", help="largest step of the flip rate (default: 5)")
+    parser.add_argument(
+        "--no-normalize", dest="normalize", action="store_false", help="measure shifts on images in [0, 1]"
+    )
+    parser.add_argument("--mirror", action="store_true", help="ten crops also where a mirrored image is no such image")
+    parser.add_argument("--verbose-print-batch", type=int, metavar="N", help="report every N batches")
+    parser.add_argument("--no-store", action="store_true", help="print the scores only")
+    parser.add_argument("--debug", action="store_true", help="show the trace of an error")
+    parser.add_argument("--version", action="version", version=f"sepconc {__version__}", help="print the version")
+    add_data_options(parser, evaluating=True)
+    add_fields(parser, only=_RUNTIME)
+    return parser
+
+
+def main(arguments: list[str] | None = None, prog: str = "eval.py") -> int:
+    """Run the command; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        options = vars(make_parser(prog).parse_args(arguments))
+    except SystemExit as end:
+        return int(end.code or 0)
+    debug = options.pop("debug", False)
+    command.set_up_logging(prog, debug=debug)
+    return command.run(lambda: evaluate(options), prog=prog, debug=debug)
+
+
+def evaluate(options: dict[str, Any]) -> int:
+    """Load, measure, store, print."""
+    from sepconc import evaluation
+    from sepconc.config import load_config
+    from sepconc.estimators.base import ImageClassifier
+
+    mode = options.get("eval_mode", "onecrop")
+    evaluation.check_choices(mode, options.get("metrics"), options.get("shift_direction"))
+    clf = ImageClassifier.load(options["name"], options.get("status", "checkpoint"))
+    defaults = {key: value for key, value in load_config().defaults.items() if key in _RUNTIME}
+    clf.set_params(**{**defaults, **{key: options[key] for key in _RUNTIME if key in options}})
+    images = _images(clf, options)
+    values = clf.evaluate(
+        images,
+        mode,
+        options.get("metrics"),
+        overwrite=options.get("overwrite", False),
+        store=not (options.get("no_store") or options.get("dummy")),
+        batch_size=options.get("batch_size", 256),
+        progress=_Progress(options.get("verbose_print_batch")),
+        **{key: options[key] for key in _MEASURE if key in options},
+    )
+    if options.get("no_store") or options.get("dummy"):
+        for metric, value in values.items():
+            print(f"{metric}: {score_text(metric, value)}")
+    else:
+        print(scores_table(clf.eval_scores_))
+    return 0
+
+
+def _images(clf: Any, options: dict[str, Any]) -> Any:
+    """The images to measure on: by default the test part of the set that the classifier was trained on."""
+    from sepconc.data.datasets import DATASETS, dataset_info
+    from sepconc.data.readers import dummy_like, load_dataset
+
+    trained_on = clf.dataset_["name"].removeprefix("dummy:")
+    name = options.get("dataset") or trained_on
+    if "dataset" not in options and name not in DATASETS and not name.startswith(("folder:", "npz:")):
+        message = f'"{options["name"]}" was trained on arrays: say which data set to measure on with -ds.'
+        raise BadParameter(message)
+    request = data_request(options, None)
+    side = clf.image_shape_[-1]
+    if "size" not in request and dataset_info(name).side != side:
+        request["size"] = side
+    if options.get("dummy"):
+        return dummy_like(name, n=request.get("n_imgs", 64), nb_classes=len(clf.classes_), size=side)
+    if "class_indices" not in request and "nb_classes" not in request and dataset_info(name).name == trained_on:
+        request["class_indices"] = clf.dataset_["classes"]
+    return load_dataset(name, options.get("split", "test"), **request)
+
+
+class _Progress:
+    """A line on stderr every so many batches, with the time left."""
+
+    def __init__(self, every: int | None) -> None:
+        self.every = every
+        self.batches = 0
+        self.start = time.perf_counter()
+
+    def __call__(self, done: int, total: int) -> None:
+        self.batches += 1
+        if self.every and self.batches % self.every == 0 and done < total:
+            elapsed = time.perf_counter() - self.start
+            left = elapsed / done * (total - done)
+            print(f"{done}/{total} images  {done / elapsed:.0f} images/s  {left:.0f} s left", file=sys.stderr)

@@ -1,0 +1,149 @@
+"""From parameters to flags: every field of :mod:`sepconc.params` becomes an option, with no second default.
+
+Options that weren't given are absent from the parsed namespace, so that the defaults stay those of the fields.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from sepconc.errors import BadParameter
+from sepconc.params.archs import ARCHS, find_arch, resolve
+from sepconc.params.field import ParamInfo, param_infos
+
+SPLITS = ("train", "val", "test")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser without abbreviations whose errors are one line, with exit code 2."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            allow_abbrev=False,
+            argument_default=argparse.SUPPRESS,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **options,
+        )
+
+    def error(self, message: str) -> None:
+        self.exit(2, f'{self.prog}: error: {message}. See "{self.prog} --help".\n')
+
+
+def flag_name(field: str) -> str:
+    """The long flag of a field: ``frame_width`` -> ``--frame-width``."""
+    return "--" + field.replace("_", "-")
+
+
+def all_fields() -> dict[str, tuple[Any, ParamInfo, list[str]]]:
+    """Every field of every architecture: name -> (default, info, architectures that have it)."""
+    fields: dict[str, tuple[Any, ParamInfo, list[str]]] = {}
+    for arch in ARCHS.values():
+        for name, (default, info) in param_infos(resolve(arch.params)).items():
+            fields.setdefault(name, (default, info, []))[2].append(arch.name)
+    return fields
+
+
+def add_fields(parser: argparse.ArgumentParser, only: Iterable[str] | None = None) -> None:
+    """Add the flags of all fields, those common to all architectures first."""
+    fields = all_fields()
+    chosen = [name for name in fields if only is None or name in only]
+    common = parser.add_argument_group("training and images")
+    special = parser.add_argument_group("architecture")
+    for name in chosen:
+        default, info, archs = fields[name]
+        shared = len(archs) == len(ARCHS)
+        of_training = name in param_infos(resolve("sepconc.params.training:TrainingParams"))
+        group = common if of_training else special
+        where = "" if shared else f" [{', '.join(archs)}]"
+        add_field(group, name, default, info, where)
+
+
+def add_field(group: Any, name: str, default: Any, info: ParamInfo, where: str = "") -> None:
+    """Add the flag of one field."""
+    text = f"{info.help}{where} (default: {default})".replace("%", "%%")
+    flags = [*info.flags, flag_name(name)]
+    if info.type is bool:
+        group.add_argument(*flags, dest=name, action=argparse.BooleanOptionalAction, help=text)
+        return
+    options: dict[str, Any] = {"dest": name, "help": text, "type": info.parse or info.type}
+    if info.choices:
+        options["choices"] = info.choices
+        options["metavar"] = "{" + ",".join(map(str, info.choices)) + "}"
+    else:
+        options["metavar"] = name.upper()
+    if info.per_block or info.several:
+        options |= {"nargs": "+", "action": PerBlockAction}
+    group.add_argument(*flags, **options)
+
+
+class PerBlockAction(argparse.Action):
+    """One value stays a number, several become a tuple."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, values[0] if len(values) == 1 else tuple(values))
+
+
+def add_data_options(parser: argparse.ArgumentParser, *, evaluating: bool) -> None:
+    """Which images: data set, where it is, which part of it."""
+    group = parser.add_argument_group("data")
+    default = "the one it was trained on" if evaluating else "imagenet"
+    group.add_argument(
+        "-ds",
+        "--dataset",
+        help="data set, any case: digits, mnist, fashion-mnist, cifar10, cifar100, stl10, imagenet, folder:PATH or "
+        f"npz:PATH (default: {default})",
+    )
+    group.add_argument("--data", metavar="ROOT", help="folder that holds the data sets (default: from config.yml)")
+    group.add_argument("--nb-classes", type=int, help="number of classes kept, drawn with the seed (default: all)")
+    group.add_argument(
+        "--class-indices",
+        metavar="FILE",
+        help="classes kept: a .npy or text file of numbers, or imagenet10, imagenet20, imagenet100",
+    )
+    choice = "test" if evaluating else "train"
+    group.add_argument("--split", choices=SPLITS, help=f"part of the data set (default: {choice})")
+    group.add_argument("--n-imgs", type=int, help="use the first images only")
+    group.add_argument("--size", type=int, help="side of the images in pixels (default: the data set's)")
+    group.add_argument("--download", action="store_true", help="fetch a missing data set, where torchvision can")
+    group.add_argument("--dummy", action="store_true", help="use random images of the data set's shape instead")
+    if not evaluating:
+        group.add_argument("--no-validation", action="store_true", help="train on the validation images too")
+
+
+def step_lr(text: str) -> str:
+    """Epochs between two divisions of the learning rate -> the schedule's name."""
+    epochs = int(text)
+    if epochs < 1:
+        raise ValueError
+    return f"StepLR{epochs}"
+
+
+def classifier_params(arch: str, given: dict[str, Any], warn: Callable[[str], None]) -> dict[str, Any]:
+    """The given parameters of ``arch``; those of other architectures are left out, aloud."""
+    fields, own = all_fields(), param_infos(resolve(find_arch(arch).params))
+    chosen: dict[str, Any] = {}
+    for name, value in given.items():
+        if name in own:
+            chosen[name] = value
+        elif name in fields:
+            warn(f"{flag_name(name)} has no meaning for {arch} and is ignored.")
+    return chosen
+
+
+def data_request(options: dict[str, Any], seed: int | None) -> dict[str, Any]:
+    """What :func:`sepconc.load_dataset` needs of the options."""
+    request = {key: options[key] for key in ("nb_classes", "n_imgs", "size", "download") if key in options}
+    if "data" in options:
+        request["root"] = Path(options["data"]).expanduser()
+    if "class_indices" in options:
+        request["class_indices"] = options["class_indices"]
+    if seed is not None:
+        request["seed"] = seed
+    for name in ("nb_classes", "n_imgs", "size"):
+        if request.get(name) is not None and request[name] < 1:
+            message = f"{flag_name(name)} must be at least 1; got {request[name]}."
+            raise BadParameter(message)
+    return request

@@ -1,0 +1,232 @@
+"""``train.py NAME -a ARCH [options]``: train a classifier under a name, or go on with one."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from sepconc._version import __version__
+from sepconc.cli import command
+from sepconc.cli.options import Parser, add_data_options, add_fields, classifier_params, data_request, step_lr
+from sepconc.config import load_config
+from sepconc.errors import BadParameter, ClassifierNotFound
+from sepconc.params.archs import find_arch, list_archs, list_configs, resolve
+from sepconc.params.field import param_infos
+from sepconc.registry.names import check_name
+from sepconc.report import operator_text, training_summary
+
+_DUMMY_IMAGES = 64
+_CONTROLS = ("name", "resume_epoch", "resume", "evaluate", "overwrite", "max_steps", "debug")
+
+_EPILOG = """\
+examples:
+  %(prog)s digits-scatnet -a scatnet -ds digits --scattering-J 3 --epochs 60
+  %(prog)s mnist-scatnet -a scatnet -ds mnist --scattering-J 3 --P-proj-size 128 --epochs 300 -b 128 \\
+      --learning-rate-adjust-frequency 70 --no-validation
+  %(prog)s mnist-scatnet                     (goes on where it stopped)
+
+exit codes: 0 done, 1 failed, 2 wrong use, 130/143 stopped by a signal after a checkpoint
+"""
+
+
+def make_parser(prog: str = "train.py") -> Parser:
+    """The parser, made of the parameters' fields."""
+    parser = Parser(
+        prog=prog,
+        description="Train a classifier under a name. Run it again to go on where it stopped.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("name", metavar="NAME", help="name of the classifier in the registry")
+    parser.add_argument("-a", "--arch", metavar="ARCH", help=f"architecture: {', '.join(list_archs())}")
+    parser.add_argument("-c", "--config", metavar="CONFIG", help="configuration of an architecture that has some")
+    parser.add_argument("-r", dest="resume_epoch", type=int, metavar="EPOCH", help="go on from the snapshot e<EPOCH>")
+    parser.add_argument("--resume", metavar="PATH", help="go on from a file: the .tar of a registry")
+    parser.add_argument("-e", "--evaluate", action="store_true", help="measure on the validation images; don't train")
+    parser.add_argument("-f", "--overwrite", action="store_true", help="start again, replacing what has this name")
+    parser.add_argument("--max-steps", type=int, metavar="N", help="stop after N updates and store nothing")
+    parser.add_argument("--debug", action="store_true", help="show the trace of an error")
+    parser.add_argument("--version", action="version", version=f"sepconc {__version__}", help="print the version")
+    add_data_options(parser, evaluating=False)
+    add_fields(parser)
+    parser.add_argument(
+        "--learning-rate-adjust-frequency",
+        dest="lr_scheduler",
+        type=step_lr,
+        metavar="N",
+        help="the same as --lr-scheduler StepLR<N>",
+    )
+    return parser
+
+
+def main(arguments: list[str] | None = None, prog: str = "train.py") -> int:
+    """Run the command; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    parser = make_parser(prog)
+    try:
+        options = vars(parser.parse_args(arguments))
+    except SystemExit as end:
+        return int(end.code or 0)
+    debug = options.pop("debug", False)
+    command.set_up_logging(prog, debug=debug)
+    return command.run(lambda: Training(prog, parser, options, arguments).run(), prog=prog, debug=debug)
+
+
+class Training:
+    """The work of the command: options -> classifier and images -> training -> summary."""
+
+    def __init__(self, prog: str, parser: Parser, options: dict[str, Any], arguments: list[str]) -> None:
+        self.prog = prog
+        self.name = check_name(options["name"])
+        self.config = load_config()
+        self.options, arguments = self._with_stored(parser, options, arguments)
+        self.command = command.command_line("train.py", arguments)
+        self.arch = self.options.get("arch")
+        if self.arch is None:
+            message = f'"{self.name}" isn\'t stored yet: say which architecture with -a ({", ".join(list_archs())}).'
+            raise BadParameter(message)
+        self.given = self._params()
+
+    def run(self) -> int:
+        """Do what was asked."""
+        classifier = self._classifier()
+        if self.options.get("evaluate"):
+            return self._evaluate()
+        train, val = self._images()
+        classifier.train(
+            train,
+            X_val=val,
+            name=self.name,
+            observer=self._observer(),
+            max_steps=self.options.get("max_steps"),
+            resume=self._resume(),
+            command=self.command,
+        )
+        self._summary(classifier)
+        return 0
+
+    def _with_stored(
+        self, parser: Parser, options: dict[str, Any], arguments: list[str]
+    ) -> tuple[dict[str, Any], list[str]]:
+        """For a stored name and no architecture given, the options it was trained with come first."""
+        if "arch" in options:
+            find_arch(options["arch"])
+            return options, arguments
+        row = self._stored_row()
+        if row is None or not row.args_script:
+            return options, arguments
+        stored = shlex.split(row.args_script)
+        merged = {**vars(parser.parse_args(stored)), **options}
+        for control in ("resume_epoch", "resume", "overwrite", "evaluate", "max_steps"):
+            if control not in options:
+                merged.pop(control, None)
+        return merged, [*stored, *arguments[1:]] if arguments[0] == self.name else stored
+
+    def _stored_row(self) -> Any:
+        from sepconc.registry.store import Registry
+
+        registry = Registry(self.config.registry_csv, self.config.registry_folder)
+        try:
+            return registry.latest(self.name)
+        except ClassifierNotFound:
+            return None
+
+    def _params(self) -> dict[str, Any]:
+        """The classifier's parameters that were given, or that config.yml has defaults for."""
+        if "config" in self.options:
+            configs = list_configs(self.arch)
+            valid = f"it has: {', '.join(configs)}" if configs else "it has none; use its parameters"
+            message = f'{self.arch} has no configuration "{self.options["config"]}": {valid}.'
+            if self.options["config"] not in configs:
+                raise BadParameter(message)
+        known = param_infos(resolve(find_arch(self.arch).params))
+        defaults = {name: value for name, value in self.config.defaults.items() if name in known}
+        data_keys = ("dataset", "data", "nb_classes", "class_indices", "split", "n_imgs", "size", "download", "dummy")
+        ignored = {*_CONTROLS, *data_keys, "no_validation", "arch", "config"}
+        given = {name: value for name, value in self.options.items() if name not in ignored}
+        return classifier_params(self.arch, {**defaults, **given}, lambda text: command.tell(self.prog, text))
+
+    def _classifier(self) -> Any:
+        from sepconc.estimators.factory import make_classifier
+        from sepconc.params.field import check_params
+
+        params = {name: value for name, value in self.given.items() if name != "log_dir"}
+        classifier = make_classifier(self.arch, **params)
+        check_params(classifier)
+        if self.options.get("max_steps", 1) < 1:
+            message = f"--max-steps must be at least 1; got {self.options['max_steps']}."
+            raise BadParameter(message)
+        return classifier
+
+    def _dataset(self) -> str:
+        return self.options.get("dataset") or self.config.defaults.get("dataset") or "imagenet"
+
+    def _images(self) -> tuple[Any, Any]:
+        """Training and validation images."""
+        from sepconc.data.readers import dummy_like, load_dataset
+
+        request = data_request(self.options, self.given.get("random_state"))
+        if self.options.get("dummy"):
+            dummy = {key: request[key] for key in ("nb_classes", "size") if key in request}
+            return dummy_like(self._dataset(), n=request.get("n_imgs", _DUMMY_IMAGES), **dummy), None
+        validation = not self.options.get("no_validation")
+        split = self.options.get("split", "train")
+        train = load_dataset(self._dataset(), split, validation=validation, **request)
+        if not validation or split != "train":
+            return train, None
+        request.pop("n_imgs", None)
+        return train, load_dataset(self._dataset(), "val", **request)
+
+    def _resume(self) -> Any:
+        from sepconc.estimators.fitting import Resume
+
+        path = self.options.get("resume")
+        return Resume(
+            epoch=self.options.get("resume_epoch"),
+            path=None if path is None else Path(path).expanduser(),
+            restart=self.options.get("overwrite", False),
+        )
+
+    def _observer(self) -> Any:
+        from sepconc.cli.progress import console_observer
+        from sepconc.training.observers import Observers, TensorBoard
+
+        if self.options.get("max_steps"):
+            return console_observer()
+        folder = Path(self.given.get("log_dir") or self.config.logs / self.name)
+        return Observers([console_observer(), TensorBoard(str(folder))])
+
+    def _summary(self, classifier: Any) -> None:
+        if self.options.get("max_steps"):
+            print(f"{self.name}: {len(classifier.losses_)} updates, nothing stored (--max-steps)")
+            return
+        errors = classifier.val_errs_
+        best = min(errors, key=lambda epoch: errors[epoch][1], default=None)
+        dataset = classifier.dataset_["name"]
+        summary = training_summary(
+            name=self.name,
+            arch=self.arch,
+            dataset=dataset,
+            epochs=classifier.current_epoch_,
+            total_epochs=classifier.epochs,
+            updates=len(classifier.losses_),
+            seconds=classifier.elapsed_time_,
+            val_error=errors[max(errors)][1] if errors else None,
+            best_error=errors[best][1] if errors else None,
+            best_epoch=best,
+            stored=str(self.config.registry_csv),
+            evaluate_command=f"python eval.py {self.name} -s checkpoint -em onecrop",
+        )
+        print(summary)
+        for operator, values in getattr(classifier, "frame_diagnostics_", {}).items():
+            print(f"{operator + ':':<28}{operator_text(values)}")
+
+    def _evaluate(self) -> int:
+        from sepconc.cli.eval import main as evaluate
+
+        passed = {"dataset": self._dataset(), **{k: self.options[k] for k in ("data", "n_imgs") if k in self.options}}
+        flags = [text for key, value in passed.items() for text in (f"--{key.replace('_', '-')}", str(value))]
+        if self.options.get("dummy"):
+            flags.append("--dummy")
+        return evaluate([self.name, "--split", "val", *flags, "--no-store"], prog=self.prog)

@@ -1,0 +1,489 @@
+"""Sets of images as the rest of the toolkit sees them: arrays in memory, folders of files, torch data sets.
+
+An :class:`ImageSet` gives batches of images by index, on the CPU, before division by 255 and normalisation::
+
+    ImageSet
+    ├── ArrayImages         one array (n, C, H, W) in memory; uint8 stays uint8
+    ├── FolderImages        files decoded when they are asked for
+    └── TorchDatasetImages  items of a map-style torch Dataset
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from sepconc.data import decode, views
+from sepconc.data.datasets import DatasetInfo
+from sepconc.errors import BadInput, BadParameter
+
+_DTYPES = (np.uint8, np.float32, np.float64)
+_HASH_BYTES = 1 << 24
+
+
+class ImageSet:
+    """A set of images, perhaps with labels.
+
+    Attributes
+    ----------
+    name : str
+        Name of the data set, as in :func:`sepconc.data.datasets.dataset_info`.
+    split : str or None
+        ``train``, ``val`` or ``test`` where that is known.
+    info : DatasetInfo or None
+        Row of the table of data sets.
+    labels : ndarray (n,) or None
+        One label per image.
+    classes : sequence or None
+        Name or value of each class; label k of a data set's images belongs to ``classes[k]``.
+    class_indices : ndarray or None
+        The chosen classes, in the numbering of the whole data set; None when no choice was made.
+    image_shape : tuple of int
+        (C, H, W).
+    in_memory : bool
+        Whether a batch costs no more than a copy.
+    """
+
+    in_memory = False
+    image_shape: tuple[int, int, int]
+
+    def __init__(
+        self,
+        labels: Any,
+        *,
+        name: str = "array",
+        split: str | None = None,
+        info: DatasetInfo | None = None,
+        classes: Sequence[Any] | None = None,
+        class_indices: np.ndarray | None = None,
+    ) -> None:
+        self.labels = None if labels is None else np.asarray(labels)
+        self.name, self.split, self.info = name, split, info
+        self.classes, self.class_indices = classes, class_indices
+        self._checksum: str | None = None
+        if self.labels is not None and self.labels.shape != (len(self),):
+            message = f"labels must be one per image, shape ({len(self)},); got {self.labels.shape}."
+            raise BadInput(message)
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        split = f" {self.split}" if self.split else ""
+        return f"<{type(self).__name__} {self.name}{split}: {len(self)} images {self.image_shape}>"
+
+    def batch(self, indices: Any) -> torch.Tensor:
+        """Images at ``indices``, (B, C, H, W), ``uint8`` or floating, on the CPU, in memory of their own."""
+        raise NotImplementedError
+
+    def checksum(self) -> str:
+        """SHA-256, in hex, of what the images and labels are; computed once."""
+        if self._checksum is None:
+            digest = hashlib.sha256()
+            self._hash_images(digest)
+            labels = np.zeros(0) if self.labels is None else self.labels
+            digest.update(repr((labels.shape, labels.tolist())).encode())
+            self._checksum = digest.hexdigest()
+        return self._checksum
+
+    def subset(self, indices: Any) -> ImageSet:
+        """The images at ``indices`` (whole numbers, a mask or a slice) with their labels, in that order."""
+        chosen = copy.copy(self)
+        chosen._checksum = None
+        rows = _rows(indices, len(self))
+        if self.labels is not None:
+            chosen.labels = self.labels[rows]
+        chosen._keep(rows)
+        return chosen
+
+    def loader(
+        self, order: Any, batch_size: int, workers: int = 0, augment_seed: int | None = None
+    ) -> Iterator[torch.Tensor]:
+        """Yield the images at ``order`` in batches of ``batch_size``; the last may be smaller.
+
+        Parameters
+        ----------
+        order : array of int
+            Which images, in which order.
+        batch_size : int
+        workers : int
+            Processes that decode; at most one per processor is started, none for images in memory. The batches don't
+            depend on it.
+        augment_seed : int or None
+            Folders only: give each image a random training view that depends on this seed and on the image's index
+            (so use another seed every epoch); None gives the evaluation's view. Other sets ignore it: they are
+            augmented by :func:`sepconc.data.augment.augment`.
+
+        Raises
+        ------
+        BadInput
+            A file can't be read as an image.
+        """
+        if batch_size < 1 or workers < 0:
+            message = f"batch_size must be at least 1 and workers at least 0; got {batch_size} and {workers}."
+            raise BadParameter(message)
+        order = np.asarray(order)
+        batches = _Batches(self, order, batch_size, augment_seed)
+        workers = 0 if self.in_memory else min(workers, len(batches), len(os.sched_getaffinity(0)))
+        if workers == 0:
+            return (self._view(order[k : k + batch_size], augment_seed) for k in range(0, len(order), batch_size))
+        return _from_workers(batches, workers)
+
+    def read(
+        self, batches: Any, workers: int = 0, augment_seed: int | None = None, augmentation: str | None = None
+    ) -> Iterator[torch.Tensor]:
+        for indices in batches:
+            yield self._view(indices, augment_seed)
+
+    def _view(self, indices: np.ndarray, augment_seed: int | None) -> torch.Tensor:
+        return self.batch(indices)
+
+    def _keep(self, rows: np.ndarray) -> None:
+        """Reduce this copy of the set to ``rows``; the labels are reduced already."""
+        raise NotImplementedError
+
+    def _hash_images(self, digest: Any) -> None:
+        raise NotImplementedError
+
+
+class ArrayImages(ImageSet):
+    """Images in one array.
+
+    Parameters
+    ----------
+    images : array or tensor (n, C, H, W)
+        ``uint8``, ``float32`` or ``float64``; kept as it is, not copied (except from another device).
+    labels : array (n,) or None
+    **
+        The other attributes of :class:`ImageSet`, by keyword.
+
+    Attributes
+    ----------
+    images : ndarray (n, C, H, W)
+
+    Raises
+    ------
+    BadInput
+        Another shape or type, or labels that aren't one per image.
+    """
+
+    in_memory = True
+
+    def __init__(self, images: Any, labels: Any = None, **about: Any) -> None:
+        self.images = images.detach().cpu().numpy() if isinstance(images, torch.Tensor) else np.asanyarray(images)
+        if self.images.ndim != 4 or self.images.dtype not in _DTYPES:
+            message = (
+                "images must be an array (n, C, H, W) of uint8, float32 or float64; "
+                f"got {self.images.shape} of {self.images.dtype}."
+            )
+            raise BadInput(message)
+        super().__init__(labels, **about)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return self.images.shape[1:]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, indices: Any) -> torch.Tensor:
+        return torch.from_numpy(self.images[_rows(indices, len(self))])
+
+    def _keep(self, rows: np.ndarray) -> None:
+        count = len(rows)
+        one_piece = count > 0 and np.array_equal(rows, np.arange(rows[0], rows[0] + count))
+        if one_piece and 2 * count >= len(self.images):  # a view; a smaller piece shouldn't keep the whole alive
+            self.images = self.images[rows[0] : rows[0] + count]
+        else:
+            self.images = self.images[rows]
+
+    def _hash_images(self, digest: Any) -> None:
+        digest.update(f"{self.images.dtype} {self.images.shape}".encode())
+        step = max(1, _HASH_BYTES // max(1, math.prod(self.image_shape) * self.images.itemsize))
+        for start in range(0, len(self), step):
+            digest.update(np.ascontiguousarray(self.images[start : start + step]).data)
+
+
+class FolderImages(ImageSet):
+    """Image files, decoded to RGB when they are asked for.
+
+    Parameters
+    ----------
+    root : path
+        Folder that the file names start from.
+    files : sequence of str or bytes
+        File names relative to ``root``.
+    labels : array (n,) or None
+    side : int
+        Side of the views, pixels.
+    resize : int or None
+        Length of the short side before the central crop of ``side``; None means ``side``.
+    **
+        The other attributes of :class:`ImageSet`, by keyword.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        files: Sequence[str | bytes],
+        labels: Any,
+        *,
+        side: int,
+        resize: int | None = None,
+        **about,
+    ) -> None:
+        self.root = Path(root)
+        # One array of bytes: a million names take 40 MB, and worker processes share them without reference counts.
+        self._files = np.asarray([os.fsencode(name) for name in files], dtype=np.bytes_)
+        self._set_view(side, resize)
+        super().__init__(labels, **about)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(3, side, side)."""
+        return (3, self.side, self.side)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def path(self, i: int) -> Path:
+        """File of image ``i``."""
+        return self.root / os.fsdecode(bytes(self._files[i]))
+
+    def with_view(self, side: int | None = None, resize: int | None = None) -> FolderImages:
+        """The same images in views of ``side`` pixels out of a short side of ``resize`` (None: ``side``)."""
+        other = copy.copy(self)
+        other._checksum = None
+        other._set_view(self.side if side is None else side, resize)
+        return other
+
+    def raw(self, i: int) -> Image.Image:
+        """Image ``i`` in RGB at its own size.
+
+        Raises
+        ------
+        BadInput
+            The file is missing, truncated, of more than 8 bits per channel, or not an image.
+        """
+        return decode.open_rgb(self.path(i))
+
+    def batch(self, indices: Any) -> torch.Tensor:
+        """Evaluation's view: the short side resized to ``resize``, the central square: (B, 3, side, side) uint8."""
+        rows = _rows(indices, len(self))
+        result = torch.empty((len(rows), *self.image_shape), dtype=torch.uint8)
+        for k, i in enumerate(rows):
+            result[k] = views.onecrop([self.raw(i)], self.side, self.resize)[0]
+        return result
+
+    def augmented_batch(self, indices: Any, generator_seed: int, workers: int = 0) -> torch.Tensor:
+        """Training's view: a random crop resized to ``side``, mirrored one time in two: (B, 3, side, side) uint8.
+
+        8–100 % of the area at an aspect ratio of 3/4–4/3, as torchvision's RandomResizedCrop. Each image's view
+        depends on (``generator_seed``, index) and on nothing else.
+        """
+        rows = _rows(indices, len(self))
+        if workers > 0 and len(rows) > 1:
+            return torch.cat(list(self.loader(rows, -(-len(rows) // workers), workers, generator_seed)))
+        result = torch.empty((len(rows), *self.image_shape), dtype=torch.uint8)
+        for k, i in enumerate(rows):
+            view = decode.random_view(self.raw(i), self.side, np.random.default_rng((generator_seed, int(i))))
+            result[k] = torch.from_numpy(np.array(view)).permute(2, 0, 1)
+        return result
+
+    def _view(self, indices: np.ndarray, augment_seed: int | None) -> torch.Tensor:
+        return self.batch(indices) if augment_seed is None else self.augmented_batch(indices, augment_seed)
+
+    def _set_view(self, side: int, resize: int | None) -> None:
+        self.side, self.resize = side, side if resize is None else resize
+        if not 1 <= self.side <= self.resize:
+            message = f"the side of a view must be at least 1 and at most resize ({self.resize}); got {self.side}."
+            raise BadParameter(message)
+
+    def _keep(self, rows: np.ndarray) -> None:
+        self._files = self._files[rows]
+
+    def _hash_images(self, digest: Any) -> None:
+        digest.update(f"{self.side} {self.resize} {len(self)}".encode())
+        for i in range(len(self)):
+            digest.update(b"%b\0%d\0" % (bytes(self._files[i]), self.path(i).stat().st_size))
+
+
+class TorchDatasetImages(ImageSet):
+    """Items of a map-style torch ``Dataset``: (image, label) or image alone.
+
+    An image is a tensor or an array (C, H, W) or (H, W), or a PIL image; all have the shape and type of the first.
+    Labels are taken from ``dataset.targets`` where that is what the items hold, otherwise by one pass over the items.
+
+    Parameters
+    ----------
+    dataset : torch.utils.data.Dataset
+    labels : array (n,) or None
+        Overrides those of the data set.
+    **
+        The other attributes of :class:`ImageSet`, by keyword.
+    """
+
+    def __init__(self, dataset: Any, labels: Any = None, **about: Any) -> None:
+        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+            message = (
+                f"a data set must have a length and items by index; got {type(dataset).__name__}. "
+                "Collect its images in an array first."
+            )
+            raise BadInput(message)
+        if len(dataset) == 0:
+            message = f"a data set must hold at least one image; got an empty {type(dataset).__name__}."
+            raise BadInput(message)
+        self.dataset = dataset
+        self._rows = np.arange(len(dataset))
+        first = _image_tensor(_parts(dataset[0])[0], 0)
+        self.image_shape, self._dtype = tuple(first.shape), first.dtype
+        super().__init__(_labels_of(dataset) if labels is None else labels, **{"name": "dataset", **about})
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def batch(self, indices: Any) -> torch.Tensor:
+        rows = self._rows[_rows(indices, len(self))]
+        result = torch.empty((len(rows), *self.image_shape), dtype=self._dtype)
+        for k, i in enumerate(rows):
+            image = _image_tensor(_parts(self.dataset[int(i)])[0], int(i))
+            if tuple(image.shape) != self.image_shape or image.dtype != self._dtype:
+                message = (
+                    f"item {i} of the data set must be an image {self.image_shape} of {self._dtype} like the first; "
+                    f"got {tuple(image.shape)} of {image.dtype}."
+                )
+                raise BadInput(message)
+            result[k] = image
+        return result
+
+    def _keep(self, rows: np.ndarray) -> None:
+        self._rows = self._rows[rows]
+
+    def _hash_images(self, digest: Any) -> None:
+        digest.update(f"{self._dtype} {self.image_shape} {len(self)}".encode())
+        for k in range(len(self)):
+            digest.update(self.batch(k).numpy().tobytes())
+
+
+class _Batches(torch.utils.data.Dataset):
+    """Item k is batch k of an image set, or the error that making it raised."""
+
+    def __init__(self, images: ImageSet, order: np.ndarray, batch_size: int, augment_seed: int | None) -> None:
+        self.images, self.order, self.batch_size, self.augment_seed = images, order, batch_size, augment_seed
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // self.batch_size)
+
+    def __getitem__(self, k: int) -> torch.Tensor | BadInput:
+        rows = self.order[k * self.batch_size : (k + 1) * self.batch_size]
+        try:
+            return self.images._view(rows, self.augment_seed)
+        except BadInput as error:
+            return BadInput(str(error))  # sent as a value: an error that a worker raises arrives with its whole trace
+
+
+def _rows(indices: Any, count: int) -> np.ndarray:
+    """Whole numbers, a mask or a slice as an array of positions from 0 to ``count`` − 1."""
+    if isinstance(indices, slice):
+        return np.arange(*indices.indices(count))
+    rows = np.atleast_1d(np.asarray(indices))
+    if rows.dtype == bool and rows.shape == (count,):
+        return np.flatnonzero(rows)
+    if rows.size == 0:
+        return np.zeros(0, dtype=np.int64)
+    if rows.ndim != 1 or rows.dtype.kind not in "iu" or rows.min() < -count or rows.max() >= count:
+        message = f"indices must be whole numbers below {count}, the number of images, or a mask; got {indices!r:.60}."
+        raise BadInput(message)
+    return np.where(rows < 0, rows + count, rows)
+
+
+def _from_workers(batches: _Batches, workers: int) -> Iterator[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)  # the loader draws a seed for its workers, nobody uses it
+    loader = torch.utils.data.DataLoader(
+        batches, batch_size=None, num_workers=workers, generator=generator, multiprocessing_context="fork"
+    )
+    with warnings.catch_warnings():
+        # Python 3.12 warns of threads at every fork; the workers run PIL and copies only.
+        warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
+        iterator = iter(loader)
+    batch = None
+    for batch in iterator:
+        if isinstance(batch, BadInput):
+            break
+        yield batch
+    del iterator  # the workers end here; kept alive by a traceback, they would hold up the garbage collector
+    if isinstance(batch, BadInput):
+        raise BadInput(str(batch))
+
+
+def _parts(item: Any) -> tuple[Any, Any]:
+    """Image and label of a data set's item; the label is None where there is none."""
+    if isinstance(item, (tuple, list)):
+        return item[0], item[1] if len(item) > 1 else None
+    return item, None
+
+
+def _image_tensor(image: Any, index: int) -> torch.Tensor:
+    """One item's image as a tensor (C, H, W), uint8, float32 or float64."""
+    if isinstance(image, Image.Image):
+        image = image if image.mode in ("L", "RGB") else decode.to_rgb(image)
+        return torch.from_numpy(np.atleast_3d(np.array(image)).transpose(2, 0, 1).copy())
+    tensor = torch.as_tensor(np.array(image)) if isinstance(image, np.ndarray) else image
+    if isinstance(tensor, torch.Tensor) and tensor.ndim == 2:
+        tensor = tensor[None]
+    known = isinstance(tensor, torch.Tensor) and tensor.dtype in (torch.uint8, torch.float32, torch.float64)
+    if not known or tensor.ndim != 3:
+        what = f"{tuple(image.shape)} of {image.dtype}" if hasattr(image, "dtype") else type(image).__name__
+        message = (
+            f"item {index} of the data set must hold a PIL image, or a tensor or array (C, H, W) or (H, W) of uint8, "
+            f"float32 or float64; got {what}. Put a conversion in the data set's transform."
+        )
+        raise BadInput(message)
+    if tensor.shape[-1] == 3 and tensor.shape[0] not in (1, 3):
+        message = (
+            f"item {index} of the data set must be (C, H, W); got {tuple(tensor.shape)}, channels last. "
+            "Move the axis with image.transpose(2, 0, 1)."
+        )
+        raise BadInput(message)
+    return tensor.detach().cpu()
+
+
+def _labels_of(dataset: Any) -> np.ndarray | None:
+    """Labels of a torch data set: its targets where the items hold them unchanged, otherwise read from the items."""
+    if isinstance(dataset, torch.utils.data.Subset):
+        inner = _targets(dataset.dataset)
+        if inner is not None:
+            return inner[np.asarray(dataset.indices)]
+    targets = _targets(dataset)
+    if targets is not None:
+        return targets
+    labels = [_parts(dataset[i])[1] for i in range(len(dataset))]
+    missing = [label is None for label in labels]
+    if all(missing):
+        return None
+    if any(missing):
+        message = f"every item of the data set must have a label, or none; item {missing.index(True)} has none."
+        raise BadInput(message)
+    return np.asarray([label.item() if hasattr(label, "item") else label for label in labels])
+
+
+def _targets(dataset: Any) -> np.ndarray | None:
+    """``dataset.targets`` if there is one number or name per item and no transform changes it."""
+    targets = getattr(dataset, "targets", None)
+    if targets is None or getattr(dataset, "target_transform", None) is not None:
+        return None
+    targets = np.asarray(targets)
+    if targets.shape != (len(dataset),):
+        return None
+    return targets if _parts(dataset[0])[1] == targets[0] else None

@@ -1,0 +1,146 @@
+"""Finding and reading data sets, by name, split and choice of classes.
+
+Validation is cut from the training set, never from the test set: CIFAR-10's first 5000 images; the first 100 of each
+class of ImageNet's training folder, in the order of sorted names, as in Leterme et al.'s twin models; elsewhere a
+stratified tenth with seed 0. Cuts come first, then the choice of classes, then the number of images.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sepconc.data import splits, views
+from sepconc.data.datasets import DatasetInfo, dataset_info
+from sepconc.data.images import ArrayImages, ImageSet
+from sepconc.data.sources import SOURCES, Request
+from sepconc.data.splits import ClassIndices
+from sepconc.errors import BadParameter
+
+
+def load_dataset(
+    name: str,
+    split: str = "train",
+    *,
+    root: str | Path | None = None,
+    validation: bool = True,
+    n_imgs: int | None = None,
+    nb_classes: int | None = None,
+    class_indices: ClassIndices | None = None,
+    seed: int = 0,
+    size: int | None = None,
+    download: bool = False,
+) -> ImageSet:
+    """Return the images of one split of a data set.
+
+    Parameters
+    ----------
+    name : str
+        See :func:`sepconc.data.datasets.dataset_info`.
+    split : str
+        ``train``, ``val`` or ``test``.
+    root : path or None
+        Folder of the data; None asks the configuration. Not used by ``digits``, ``folder:PATH`` and ``npz:PATH``.
+    validation : bool
+        Whether a validation set is cut from the training set; without, ``train`` is the whole of it.
+    n_imgs : int or None
+        Keep the first images only (in a folder: of the first classes), without changing the number of classes.
+    nb_classes, class_indices, seed
+        Classes to keep, see :func:`sepconc.data.splits.choose_classes`. They are renumbered 0 … k − 1 in ascending
+        order; the set's ``class_indices`` holds the choice, ``classes`` the names.
+    size : int or None
+        Side of the images: images in memory are resized (PIL, bilinear); files are seen in a central crop of this
+        side out of a short side of 8·size // 7.
+    download : bool
+        Fetch a missing data set with torchvision, where it can.
+
+    Raises
+    ------
+    UnknownDataset, DatasetNotFound
+        No data set of that name; its files aren't there.
+    BadParameter
+        Another split, a validation split without validation, or a wrong choice of classes or number of images.
+    BadInput, CorruptFile
+        The files don't hold what they should.
+    """
+    info = dataset_info(name)
+    _check(split, validation, n_imgs, size)
+    kind = info.name.partition(":")[0]
+    request = Request(*(info, split, _root(info, root), validation, download, size), *(nb_classes, class_indices, seed))
+    images = SOURCES[kind](request)
+    if images.class_indices is None:
+        images = _keep_classes(images, request.classes(len(images.classes)))
+    if n_imgs is not None:
+        images = images.subset(slice(n_imgs))
+    return images if size is None else _resized(images, size)
+
+
+def dummy_like(
+    info_or_name: DatasetInfo | str,
+    n: int = 64,
+    nb_classes: int | None = None,
+    seed: int = 0,
+    size: int | None = None,
+    split: str = "train",
+) -> ArrayImages:
+    """Return ``n`` random ``uint8`` images of a data set's shape, with labels; no file is read.
+
+    Every class has as many images as any other, give or take one. ``folder:PATH`` gives 3×224×224, ``npz:PATH``
+    1×28×28, both 10 classes, unless ``nb_classes`` and ``size`` say otherwise.
+    """
+    info = dataset_info(info_or_name) if isinstance(info_or_name, str) else info_or_name
+    side = size or info.side or 28
+    count = nb_classes or info.n_classes or 10
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (n, info.channels or 1, side, side), dtype=np.uint8)
+    names = info.classes[:count] if info.classes else [str(k) for k in range(count)]
+    return ArrayImages(
+        images, rng.permutation(np.arange(n) % count), name=f"dummy:{info.name}", split=split, info=info, classes=names
+    )
+
+
+def _check(split: str, validation: bool, n_imgs: int | None, size: int | None) -> None:
+    if split not in splits.SPLITS:
+        message = f"split must be one of {', '.join(splits.SPLITS)}; got {split!r}."
+        raise BadParameter(message)
+    if split == "val" and not validation:
+        message = 'split "val" must be cut from the training set, but validation is off. Use "train" or "test".'
+        raise BadParameter(message)
+    for name, value in (("n_imgs", n_imgs), ("size", size)):
+        if value is not None and value < 1:
+            message = f"{name} must be at least 1; got {value}."
+            raise BadParameter(message)
+
+
+def _root(info: DatasetInfo, root: str | Path | None) -> Path:
+    if info.name.startswith(("folder:", "npz:")):
+        return Path(info.name.partition(":")[2])
+    if root is None and info.name != "digits":
+        from sepconc.config import load_config
+
+        root = load_config().data_root(info.name)
+    return Path(root or ".").expanduser()
+
+
+def _keep_classes(images: ImageSet, chosen: np.ndarray | None) -> ImageSet:
+    """Drop the images of other classes and renumber the rest."""
+    if chosen is None:
+        return images
+    kept = images.subset(np.isin(images.labels, chosen))
+    kept.labels = np.searchsorted(chosen, kept.labels)
+    kept.classes = [images.classes[k] for k in chosen]
+    kept.class_indices = chosen
+    return kept
+
+
+def _resized(images: ImageSet, size: int) -> ImageSet:
+    """Files take their size while they're decoded, so only arrays are left to resize."""
+    if isinstance(images, ArrayImages) and images.image_shape[1:] != (size, size):
+        images.images = views.resize_to(_as_tensor(images.images), size, size).numpy()
+    return images
+
+
+def _as_tensor(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(array if array.flags.writeable else array.copy())

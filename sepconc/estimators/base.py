@@ -1,0 +1,307 @@
+"""The base class of every classifier: scikit-learn's face of a network that is trained, named and stored."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from sepconc import evaluation
+from sepconc.data.images import ImageSet
+from sepconc.errors import BadInput
+from sepconc.estimators import fitting, inputs, persistence
+from sepconc.estimators.devices import find_device
+from sepconc.params.field import check_params
+from sepconc.training.feeds import Normalisation
+from sepconc.training.observers import Observer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, BaseEstimator):
+    """A network as a scikit-learn classifier of images, with named, stored states.
+
+    A child inherits a dataclass of parameters (:mod:`sepconc.params`) and says how its network is built.
+
+    Attributes
+    ----------
+    net_ : torch.nn.Module, the network.
+    classes_ : array (n_classes,), the labels in the order of the outputs.
+    losses_ : array (n_updates,) float32, cross-entropy of every update.
+    val_errs_ : dict, epoch -> {1: top-1 error, 5: top-5 error} as fractions; empty without a validation set.
+    lr_history_ : dict, epoch -> learning rate.
+    current_epoch_ : int, complete epochs; best_val_err_ : float, smallest top-1 validation error.
+    n_params_ : int, trainable parameters; elapsed_time_ : float, seconds of training.
+    eval_scores_ : nested dict, data set -> split -> mode -> metric -> records.
+    image_shape_ : (C, H, W); n_features_in_ : C·H·W, or the number of features of flat rows.
+    normalization_ : mean and standard deviation applied; augmentation_, eval_resize_, seed_ : what "auto" and None became.
+    """
+
+    arch: str
+    """Name of the architecture in :mod:`sepconc.params.archs`."""
+
+    # ------------------------------------------------------------------ what a child says
+
+    def build_network(
+        self, image_shape: tuple[int, int, int], num_classes: int, generator: torch.Generator | None = None
+    ) -> nn.Module:
+        """Build the network for images of ``image_shape`` (C, H, W); ``generator`` draws its initial weights."""
+        raise NotImplementedError
+
+    def min_side(self) -> int:
+        """Smallest side of an image that the network can take; flat rows are padded to it."""
+        return 1
+
+    def parameter_groups(self, net: nn.Module) -> list[dict[str, Any]]:
+        """The optimiser's parameter groups."""
+        return [{"params": list(net.parameters()), "weight_decay": self.weight_decay}]
+
+    def after_step(self, net: nn.Module) -> None:
+        """What is done to the network after every update."""
+
+    def front_end_description(self) -> str:
+        """Names the network's fixed front end and its settings: part of the key of cached features."""
+        raise NotImplementedError
+
+    def diagnose(self) -> dict[str, Any]:
+        """Learned attributes that are computed when training ends: name -> value, of JSON's types."""
+        return {}
+
+    # ------------------------------------------------------------------ training
+
+    def fit(self, X: Any, y: Any = None, X_val: Any = None, y_val: Any = None, name: str | None = None) -> Self:
+        """Train.
+
+        Parameters
+        ----------
+        X : images (n, C, H, W) or (n, H, W), uint8 (divided by 255) or floating; flat rows (n, features) or a DataFrame;
+            a ``torch.utils.data.Dataset`` or what :func:`sepconc.load_dataset` returns (then ``y`` can be left out).
+        y : (n,) labels of any kind.
+        X_val, y_val : a validation set; none is cut from ``X``.
+        name : store every epoch in the registry under this name, and go on where a training of that name stopped.
+
+        Raises
+        ------
+        BadParameter, BadInput
+            For parameters or data that can't be used, before anything is computed.
+        ParameterMismatch
+            When ``name`` is stored with other parameters.
+        TrainingDiverged
+            When the loss becomes NaN or infinite.
+        TrainingInterrupted
+            On Ctrl-C or SIGTERM, after a checkpoint was stored (with ``name``).
+        """
+        return self.train(X, y, X_val, y_val, name=name)
+
+    def train(
+        self,
+        X: Any,
+        y: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        *,
+        name: str | None = None,
+        observer: Observer | None = None,
+        max_steps: int | None = None,
+        resume: fitting.Resume | None = None,
+        command: tuple[str, str] = ("", ""),
+    ) -> Self:
+        """:meth:`fit`, with what the command line has besides.
+
+        Parameters
+        ----------
+        observer : receives the reports; by default they are logged.
+        max_steps : stop after so many updates and store nothing.
+        resume : the state to go on from, instead of the last checkpoint of ``name``.
+        command : script and arguments, recorded with the classifier.
+        """
+        check_params(self)
+        device = find_device(self.device)
+        plan = fitting.TrainingPlan(name, observer or Observer(), max_steps, resume, command, device)
+        if not (self.warm_start and hasattr(self, "net_")):
+            fitting.forget(self)
+        data = fitting.prepare(self, X, y, X_val, y_val)
+        fitting.run(self, data, plan)
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None, classes: Any = None) -> Self:
+        """Train for one epoch on ``X``: no validation, no registry. ``classes`` are all labels that will ever come."""
+        check_params(self)
+        device = find_device(self.device)
+        data = fitting.prepare(self, X, y, None, None, classes=classes, keep=hasattr(self, "net_"))
+        fitting.run_one_epoch(self, data, device)
+        return self
+
+    # ------------------------------------------------------------------ prediction
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Scores: (n, n_classes) outputs of the network; for two classes (n,), positive for the second one."""
+        logits = self._outputs(X)
+        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities, (n, n_classes), in the order of ``classes_``."""
+        logits = torch.from_numpy(self._outputs(X))
+        return torch.softmax(logits, dim=1).numpy()
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Labels, (n,)."""
+        check_is_fitted(self, "net_")
+        return self.classes_[self._outputs(X).argmax(axis=1)]
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Features: the input of the last linear layer, (n, n_features)."""
+        return self._outputs(X, features=True)
+
+    def score(self, X: Any, y: Any = None, sample_weight: None = None) -> float:
+        """Accuracy, as a fraction; ``y`` can be left out for a data set that knows its labels."""
+        if sample_weight is not None:
+            message = "`sample_weight` is not supported; leave it out."
+            raise BadInput(message)
+        check_is_fitted(self, "net_")
+        y = X.labels if y is None and isinstance(X, ImageSet) else y
+        return float(np.mean(self.predict(X) == np.asarray(y)))
+
+    def _outputs(self, X: Any, *, features: bool = False) -> np.ndarray:
+        check_is_fitted(self, "net_")
+        images = inputs.to_images(self, X, fitting=False, min_side=self.min_side())
+        device, dtype = find_device(self.device), getattr(torch, self.predict_dtype)
+        net = copy.deepcopy(self.net_).to(device, dtype).eval()
+        function = net.features if features else net
+        outputs = [function(self.normalization_(x.to(device), dtype)).cpu() for x in self._batches(images)]
+        return torch.cat(outputs).numpy()
+
+    def _batches(self, images: ImageSet) -> Iterator[Tensor]:
+        order = np.arange(len(images))
+        starts = range(0, len(order), self.batch_size)
+        with torch.inference_mode():
+            yield from images.read([order[i : i + self.batch_size] for i in starts], workers=self.workers)
+
+    # ------------------------------------------------------------------ evaluation
+
+    def evaluate(
+        self,
+        data: Any,
+        eval_mode: str = "onecrop",
+        metrics: Any = None,
+        *,
+        split: str = "test",
+        overwrite: bool = False,
+        store: bool = False,
+        batch_size: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Measure, and keep the scores in ``eval_scores_``.
+
+        Parameters
+        ----------
+        data : a data set's name, what :func:`sepconc.load_dataset` returns, or a pair (X, y).
+        eval_mode : "onecrop", "tencrops" or "shifts".
+        metrics : names among "top1", "top1_5", "kldiv", "mfr"; by default what suits the mode.
+        split : of a data set given by its name.
+        overwrite : replace the same measurement, where there is one.
+        store : also write the scores to the registry, for a classifier that was stored or loaded.
+        options : ``max_shift``, ``pixel_divide``, ``shift_direction``, ``max_step_size``, ``normalize``, ``mirror`` of
+            :func:`sepconc.evaluation.measure`.
+
+        Returns
+        -------
+        dict, metric -> value (fractions, or nats for ``kldiv``).
+
+        Raises
+        ------
+        ScoreExists
+            When the measurement is there already, before it is made.
+        """
+        check_is_fitted(self, "net_")
+        images = persistence.evaluation_images(self, data, split)
+        place = (images.name, images.split or split)
+        plan = evaluation.plan_measurement(self, images, eval_mode=eval_mode, metrics=metrics, **options)
+        if not overwrite:
+            for metric in plan.metrics:
+                self.eval_scores_.check_free(*place, plan.mode, metric, plan.n_images, plan.settings[metric])
+        measurement = evaluation.run_measurement(
+            plan, self, images, batch_size=batch_size or self.batch_size, progress=progress
+        )
+        for metric, score in measurement.scores.items():
+            self.eval_scores_.add(*place, measurement.mode, metric, score, overwrite=overwrite)
+        if store:
+            persistence.store_scores(self, *place, measurement, overwrite=overwrite)
+        return {metric: score() for metric, score in measurement.scores.items()}
+
+    def label_indices(self, labels: Any) -> np.ndarray:
+        """Number of each label in ``classes_``."""
+        return inputs.label_indices(self.classes_, labels)
+
+    def log_proba_function(self, normalize: bool = True) -> Callable[[Tensor], Tensor]:
+        """A function (B, C, H, W) uint8 or floating -> (B, n_classes) log-probabilities, float32, on the CPU."""
+        device = find_device(self.device)
+        net = self.net_.to(device).eval()
+        prepare = self.normalization_ if normalize else Normalisation()
+
+        @torch.inference_mode()
+        def log_proba(batch: Tensor) -> Tensor:
+            return torch.log_softmax(net(prepare(batch.to(device), torch.float32)), dim=1).cpu()
+
+        return log_proba
+
+    # ------------------------------------------------------------------ the registry
+
+    def save(self, name: str, status: str = "checkpoint", overwrite: bool = False) -> Self:
+        """Store the classifier under a name.
+
+        Raises
+        ------
+        ClassifierExists
+            When ``name`` with that status is there already and ``overwrite`` is False.
+        """
+        check_is_fitted(self, "net_")
+        persistence.save(self, name, [status], overwrite=overwrite)
+        return self
+
+    @staticmethod
+    def load(name: str, status: str = "checkpoint", load_net: bool = True, train: bool = False) -> ImageClassifier:
+        """Load a stored classifier, as an instance of its own class.
+
+        Parameters
+        ----------
+        load_net : False leaves the network out: metrics, histories and scores only.
+        train : True also restores optimiser, schedule and random generators, so that training goes on as if it had
+            never stopped.
+
+        Raises
+        ------
+        ClassifierNotFound
+            With the close names.
+        CorruptFile
+            When a file is missing or isn't what was recorded.
+        """
+        return persistence.load(name, status, load_net=load_net, train=train)
+
+    @staticmethod
+    def list() -> pd.DataFrame:
+        """The registry: one row per name and status."""
+        return persistence.registry().frame()
+
+    # ------------------------------------------------------------------ scikit-learn
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.net_.head.linear.in_features
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "classes_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = True
+        tags.input_tags.three_d_array = True
+        return tags

@@ -1,0 +1,37 @@
+"""From a device's name to the device."""
+
+from __future__ import annotations
+
+import torch
+
+from sepconc.errors import BadParameter, DeviceUnavailable
+
+
+def find_device(name: str) -> torch.device:
+    """The device called ``name``; "auto" is CUDA where there is one.
+
+    Raises
+    ------
+    BadParameter
+        When the name is none.
+    DeviceUnavailable
+        When that device isn't here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        message = f'`device` must be "auto", "cpu", "cuda" or "cuda:<number>"; got {name!r}.'
+        raise BadParameter(message) from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        message = (
+            f'Device "{name}" was asked for, and torch finds {found or "no"} CUDA device{"s" if found != 1 else ""} here. '
+            'Use "--device cpu" (in Python device="cpu"), or install a driver and a CUDA build of torch.'
+        )
+        raise DeviceUnavailable(message)
+    if device.type not in ("cpu", "cuda"):
+        message = f'`device` must be "auto", "cpu", "cuda" or "cuda:<number>"; got {name!r}.'
+        raise BadParameter(message)
+    return device

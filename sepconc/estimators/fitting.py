@@ -1,0 +1,379 @@
+"""What ``fit`` does: make sense of the data, build or restore a training, run its epochs, store them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+
+from sepconc.config import load_config
+from sepconc.data.augment import AUGMENTATIONS
+from sepconc.data.datasets import dataset_info
+from sepconc.data.images import FolderImages, ImageSet
+from sepconc.errors import BadInput, BadParameter, TrainingInterrupted
+from sepconc.estimators import inputs, persistence
+from sepconc.scores import EvalScores
+from sepconc.training.feature_cache import front_end_features
+from sepconc.training.feeds import FeatureFeed, Feed, ImageFeed, Normalisation
+from sepconc.training.interrupts import StopSignals
+from sepconc.training.loop import EpochResult, Trainer, validation_errors
+from sepconc.training.observers import EpochEnd, Observer, Observers, TensorBoard
+from sepconc.training.randomness import RandomStreams
+from sepconc.training.schedules import Schedule
+
+if TYPE_CHECKING:
+    from sepconc.estimators.base import ImageClassifier
+
+logger = logging.getLogger(__name__)
+
+IMPROVEMENT = 1e-4
+"""A validation error is the best one when it is smaller than the best by more than this."""
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Where a training goes on from: a snapshot of the same name, or a file of tensors; ``restart`` forgets the name."""
+
+    epoch: int | None = None
+    path: Path | None = None
+    restart: bool = False
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What a training is asked, besides parameters and data."""
+
+    name: str | None
+    observer: Observer
+    max_steps: int | None
+    resume: Resume | None
+    command: tuple[str, str]
+    device: torch.device
+
+
+@dataclass
+class TrainingData:
+    """Images with the numbers of their classes."""
+
+    images: ImageSet
+    labels: np.ndarray
+    val_images: ImageSet | None = None
+    val_labels: np.ndarray | None = field(default=None)
+
+
+def forget(clf: ImageClassifier) -> None:
+    """Delete every learned attribute."""
+    for attribute in [name for name in vars(clf) if name.endswith("_") and not name.startswith("_")]:
+        delattr(clf, attribute)
+
+
+# ---------------------------------------------------------------------- data
+
+
+def prepare(
+    clf: ImageClassifier, X: Any, y: Any, X_val: Any, y_val: Any, *, classes: Any = None, keep: bool = False
+) -> TrainingData:
+    """Read the data and set the attributes that follow from it; ``keep`` those of an earlier fit."""
+    keep = keep or hasattr(clf, "net_")
+    images = inputs.to_images(clf, X, fitting=not keep, min_side=clf.min_side())
+    values = inputs.to_labels(clf, images, y)
+    if not keep:
+        clf.classes_ = np.unique(classes) if classes is not None else inputs.class_values(clf, images, values)
+        _resolve_views(clf, images)
+        clf.dataset_ = describe(images)
+    data = TrainingData(_with_view(clf, images), clf.label_indices(values))
+    if X_val is None:
+        if y_val is not None:
+            message = "`y_val` was given without `X_val`; give both, or neither."
+            raise BadInput(message)
+        return data
+    data.val_images = _with_view(clf, inputs.to_images(clf, X_val, fitting=False, min_side=clf.min_side()))
+    data.val_labels = clf.label_indices(inputs.to_labels(clf, data.val_images, y_val))
+    return data
+
+
+def describe(images: ImageSet) -> dict[str, Any]:
+    """What identifies a training set."""
+    chosen = None if images.class_indices is None else [int(index) for index in images.class_indices]
+    return {"name": images.name, "split": images.split, "images": len(images), "classes": chosen}
+
+
+def _with_view(clf: ImageClassifier, images: ImageSet) -> ImageSet:
+    return images.with_view(resize=clf.eval_resize_) if isinstance(images, FolderImages) else images
+
+
+def _resolve_views(clf: ImageClassifier, images: ImageSet) -> None:
+    info = images.info
+    augmentation = clf.augmentation
+    if augmentation == "auto":
+        augmentation = info.augmentation if info is not None else None
+    clf.augmentation_ = None if augmentation == "none" else augmentation
+    if clf.augmentation_ is not None and clf.augmentation_ not in AUGMENTATIONS:
+        message = (
+            f"`augmentation` of {type(clf).__name__} must be one of {', '.join(map(repr, filter(None, AUGMENTATIONS)))}, "
+            f'"auto" or None; got {clf.augmentation!r}.'
+        )
+        raise BadParameter(message)
+    resize = clf.eval_resize
+    if resize == "auto":
+        resize = info.eval_resize if info is not None else None
+    clf.eval_resize_ = None if resize == "none" else resize
+    clf.normalization_ = _normalisation(clf, images)
+
+
+def _normalisation(clf: ImageClassifier, images: ImageSet) -> Normalisation:
+    asked = clf.normalize
+    if asked == "auto":
+        return _of_dataset(images.info)
+    if asked in (None, "none"):
+        return Normalisation()
+    if asked == "fit":
+        return _measured(images)
+    if isinstance(asked, str):
+        return _of_dataset(dataset_info(asked), asked)
+    mean, std = (tuple(np.atleast_1d(np.asarray(numbers, dtype=float)).tolist()) for numbers in asked)
+    channels = clf.image_shape_[0]
+    if len(mean) not in (1, channels) or len(std) != len(mean) or min(std) <= 0:
+        message = (
+            f"`normalize` of {type(clf).__name__} must be a mean and a positive standard deviation for each of the "
+            f"{channels} channels; got {asked!r}."
+        )
+        raise BadParameter(message)
+    return Normalisation(mean, std)
+
+
+def _of_dataset(info: Any, name: str | None = None) -> Normalisation:
+    if info is None or not info.mean:
+        if name is not None:
+            message = f'`normalize`="{name}": that data set has no mean and standard deviation of its own. Use "fit".'
+            raise BadParameter(message)
+        return Normalisation()
+    return Normalisation(tuple(info.mean), tuple(info.std))
+
+
+def _measured(images: ImageSet, batch_size: int = 512) -> Normalisation:
+    """Mean and standard deviation per channel, over all pixels of the training images."""
+    sums, squares, count = 0.0, 0.0, 0
+    order = np.arange(len(images))
+    for batch in images.read([order[i : i + batch_size] for i in range(0, len(order), batch_size)]):
+        x = Normalisation()(batch, torch.float64)
+        sums, squares = sums + x.sum(dim=(0, 2, 3)), squares + x.square().sum(dim=(0, 2, 3))
+        count += x[:, 0].numel()
+    mean = sums / count
+    std = (squares / count - mean.square()).clamp_min(0).sqrt()
+    std = torch.where(std > 1e-12, std, torch.ones_like(std))
+    return Normalisation(tuple(mean.tolist()), tuple(std.tolist()))
+
+
+# ---------------------------------------------------------------------- training
+
+
+def run(clf: ImageClassifier, data: TrainingData, plan: TrainingPlan) -> None:
+    """Train up to ``clf.epochs`` epochs, from the start, from what ``clf`` holds, or from what is stored."""
+    going_on = hasattr(clf, "net_")
+    if plan.name is not None and plan.max_steps is None:
+        persistence.registry().probe()
+    stored = persistence.stored_training(clf, data, plan) if plan.name is not None else None
+    trainer = _trainer(clf, plan.device, stored)
+    target = clf.epochs + (trainer.epoch if going_on and plan.name is None else 0)
+    if trainer.epoch >= target:
+        logger.info('"%s" is trained already: %d of %d epochs.', plan.name, trainer.epoch, target)
+        return
+    observer = plan.observer
+    if clf.log_dir is not None and plan.max_steps is None:
+        observer = Observers([observer, TensorBoard(str(clf.log_dir))])
+    try:
+        feeds = _feeds(clf, data, plan.device, cached=clf.cache_features and plan.max_steps is None)
+        _run_epochs(clf, trainer, feeds, observer, target, plan)
+    finally:
+        observer.close()
+        clf.training_state_ = {key: value for key, value in trainer.state_dict().items() if key != "net"}
+
+
+def run_one_epoch(clf: ImageClassifier, data: TrainingData, device: torch.device) -> None:
+    """One epoch on ``data``, from what ``clf`` holds."""
+    trainer = _trainer(clf, device, None)
+    trainer.step, trainer.order_state = 0, None
+    feed = ImageFeed(
+        data.images,
+        data.labels,
+        clf.normalization_,
+        device=device,
+        augmentation=clf.augmentation_,
+        workers=clf.workers,
+    )
+    clf.lr_history_[trainer.epoch + 1] = trainer.schedule.lr
+    start = time.perf_counter()
+    result = trainer.run_epoch(feed, epochs=trainer.epoch + 1, observer=Observer(), print_freq=clf.print_freq)
+    trainer.schedule.step(0.0)
+    _count(clf, trainer, result, time.perf_counter() - start)
+    clf.training_state_ = {key: value for key, value in trainer.state_dict().items() if key != "net"}
+
+
+def _trainer(clf: ImageClassifier, device: torch.device, stored: persistence.StoredTraining | None) -> Trainer:
+    """A trainer in the right state: fresh, that of ``clf``, or that which is stored."""
+    fresh = stored is None and not hasattr(clf, "net_")
+    restored = stored is not None and stored.record is not None
+    if restored:
+        persistence.restore(clf, stored.record, stored.histories)
+    elif fresh or stored is not None:
+        clf.seed_ = draw_seed(clf.random_state)
+    streams = RandomStreams(clf.seed_, device)
+    if fresh or stored is not None:
+        clf.net_ = clf.build_network(clf.image_shape_, len(clf.classes_), streams.init)
+    net = clf.net_.to(device)
+    optimizer = torch.optim.SGD(clf.parameter_groups(net), lr=clf.lr, momentum=clf.momentum)
+    schedule = Schedule(clf.lr_scheduler, optimizer)
+    trainer = Trainer(
+        net, optimizer, schedule, streams, device, clf.batch_size, clf.batch_accum, lambda: clf.after_step(net)
+    )
+    if hasattr(clf, "training_state_"):
+        trainer.load_state_dict({"net": net.state_dict(), **clf.training_state_})
+    elif not restored:
+        _start(clf, trainer)
+    if stored is not None:
+        persistence.restore_trainer(trainer, stored)
+        clf.current_epoch_ = trainer.epoch
+    return trainer
+
+
+def _start(clf: ImageClassifier, trainer: Trainer) -> None:
+    trainer.epoch = clf.start_epoch
+    trainer.schedule.skip(clf.start_epoch)
+    clf.losses_ = np.empty(0, np.float32)
+    clf.val_errs_, clf.lr_history_ = {}, {}
+    clf.current_epoch_, clf.best_val_err_, clf.elapsed_time_ = clf.start_epoch, float("inf"), 0.0
+    clf.n_params_ = sum(p.numel() for p in trainer.net.parameters() if p.requires_grad)
+    clf.eval_scores_ = EvalScores()
+
+
+def draw_seed(random_state: Any) -> int:
+    """The seed that ``random_state`` stands for; None draws one."""
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1, np.uint32)[0])
+    if hasattr(random_state, "__index__"):
+        return int(random_state)
+    return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+def _feeds(clf: ImageClassifier, data: TrainingData, device: torch.device, *, cached: bool) -> tuple[Feed, Feed | None]:
+    """Training feed and validation feed; with a fixed front end and no augmentation, of features computed once."""
+    options = {"device": device, "workers": clf.workers}
+    augmentation = clf.augmentation_
+    feed: Feed = ImageFeed(data.images, data.labels, clf.normalization_, augmentation=augmentation, **options)
+    val = data.val_images and ImageFeed(data.val_images, data.val_labels, clf.normalization_, **options)
+    if not cached or augmentation is not None or not getattr(clf.net_, "has_front_end", False):
+        return feed, val
+    return _cached(clf, feed), val and _cached(clf, val)
+
+
+def _cached(clf: ImageClassifier, feed: ImageFeed) -> FeatureFeed:
+    clf.net_.eval()
+    config = load_config()
+    features = front_end_features(
+        feed,
+        clf.net_.front_end,
+        description=clf.front_end_description(),
+        memory_limit=config.cache_memory_limit,
+        folder=lambda: config.cache_folder,
+    )
+    return FeatureFeed(features, feed.labels.numpy(), device=feed.device)
+
+
+def _run_epochs(
+    clf: ImageClassifier,
+    trainer: Trainer,
+    feeds: tuple[Feed, Feed | None],
+    observer: Observer,
+    target: int,
+    plan: TrainingPlan,
+) -> None:
+    feed, val = feeds
+    stored = plan.name is not None and plan.max_steps is None
+    first_update = len(clf.losses_)
+    with StopSignals() as signals:
+        while trainer.epoch < target:
+            start = time.perf_counter()
+            left = None if plan.max_steps is None else plan.max_steps - (len(clf.losses_) - first_update)
+            clf.lr_history_[trainer.epoch + 1] = trainer.schedule.lr
+            result = trainer.run_epoch(
+                feed,
+                epochs=target,
+                observer=observer,
+                print_freq=clf.print_freq,
+                stop=lambda: signals.received is not None,
+                max_steps=left,
+            )
+            if result.complete:
+                end = _end_epoch(clf, trainer, result, val, target, start)
+                improved = _note_best(clf, end.val_errors)
+                if stored:
+                    _store(clf, trainer, target, plan, improved)
+                observer.epoch_ended(end)
+            else:
+                _count(clf, trainer, result, time.perf_counter() - start)
+            if signals.received is not None:
+                _interrupted(clf, trainer, plan, stored, signals.received, saved=result.complete)
+            if plan.max_steps is not None and len(clf.losses_) - first_update >= plan.max_steps:
+                return
+
+
+def _end_epoch(
+    clf: ImageClassifier, trainer: Trainer, result: EpochResult, val: Feed | None, target: int, start: float
+) -> EpochEnd:
+    errors = {} if val is None else validation_errors(trainer.net, val, batch_size=clf.batch_size)
+    if errors:
+        clf.val_errs_[trainer.epoch] = errors
+    lr = trainer.schedule.lr
+    trainer.schedule.step(errors.get(1))
+    seconds = time.perf_counter() - start
+    _count(clf, trainer, result, seconds)
+    if trainer.epoch == target:
+        for name, value in clf.diagnose().items():
+            setattr(clf, name, value)
+    loss = float(result.losses.mean()) if len(result.losses) else float("nan")
+    return EpochEnd(trainer.epoch, target, len(clf.losses_), loss, result.accuracy, lr, errors, seconds)
+
+
+def _count(clf: ImageClassifier, trainer: Trainer, result: EpochResult, seconds: float) -> None:
+    clf.losses_ = np.concatenate([clf.losses_, result.losses])
+    clf.current_epoch_ = trainer.epoch
+    clf.elapsed_time_ += seconds
+
+
+def _note_best(clf: ImageClassifier, errors: dict[int, float]) -> bool:
+    """Whether this is the smallest top-1 validation error so far; NaN is not."""
+    improved = bool(errors) and errors[1] < clf.best_val_err_ - IMPROVEMENT
+    if improved:
+        clf.best_val_err_ = errors[1]
+    return improved
+
+
+def _store(clf: ImageClassifier, trainer: Trainer, target: int, plan: TrainingPlan, improved: bool) -> None:
+    """Store ``checkpoint``, with ``e<epoch>`` and ``best`` where they are due."""
+    statuses = ["checkpoint"]
+    if improved and clf.save_best:
+        statuses.append("best")
+    if trainer.epoch % clf.snapshots == 0 or trainer.epoch == target:
+        statuses.append(f"e{trainer.epoch}")
+    persistence.save(clf, plan.name, statuses, overwrite=True, trainer=trainer, command=plan.command)
+
+
+def _interrupted(
+    clf: ImageClassifier, trainer: Trainer, plan: TrainingPlan, stored: bool, number: int, *, saved: bool
+) -> None:
+    if stored and not saved:
+        persistence.save(clf, plan.name, ["checkpoint"], overwrite=True, trainer=trainer, command=plan.command)
+    where = f" and {trainer.step} updates" if trainer.step else ""
+    what = f'"{plan.name}" is stored' if stored else "Nothing was stored"
+    again = " Run the same command again to go on." if stored else ""
+    message = f"Training was interrupted after {trainer.epoch} epochs{where}. {what}.{again}"
+    error = TrainingInterrupted(message)
+    error.signal = number
+    raise error

@@ -1,0 +1,215 @@
+"""What ``fit`` and ``predict`` accept, and how it becomes a set of images of one shape.
+
+==========================================  =========================================================
+array or tensor (n, C, H, W) or (n, H, W)   images; uint8 in 0…255, floats taken as they are
+flat rows (n, features), DataFrame          s² or 3s² numbers are a square image (colours planar); other
+                                            rows fill the smallest square, zero-padded
+``torch.utils.data.Dataset``                items (image, label)
+:class:`~sepconc.data.images.ImageSet`      what :func:`sepconc.load_dataset` returns
+==========================================  =========================================================
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_y, check_consistent_length, validate_data
+
+from sepconc.data.images import ArrayImages, ImageSet, TorchDatasetImages
+from sepconc.errors import BadInput
+
+
+def to_images(estimator: Any, X: Any, *, fitting: bool, min_side: int) -> ImageSet:
+    """Make a set of images of ``X``; in ``fit`` it defines ``image_shape_`` and ``n_features_in_``.
+
+    Parameters
+    ----------
+    min_side : flat rows are centred in a square of at least this side.
+
+    Raises
+    ------
+    BadInput
+        For another rank, channels that come last, values that aren't finite, or images of another size or number of
+        channels than at ``fit``.
+    """
+    if isinstance(X, ImageSet):
+        return _checked_shape(estimator, X, fitting)
+    if isinstance(X, torch.utils.data.Dataset):
+        return _checked_shape(estimator, TorchDatasetImages(X), fitting)
+    if isinstance(X, torch.Tensor):
+        X = X.detach().cpu()
+        X = X if X.ndim >= 3 else X.numpy()
+    if getattr(X, "ndim", 0) >= 3:
+        return _checked_shape(estimator, ArrayImages(_stack(X)), fitting)
+    rows = validate_data(estimator, X, reset=fitting, dtype="numeric", accept_sparse=False)
+    if fitting or getattr(estimator, "row_layout_", None) is None:
+        layout = row_layout(estimator, rows.shape[1], min_side)
+        if fitting:
+            estimator.row_layout_, estimator.image_shape_ = layout, layout[2]
+    else:
+        layout = estimator.row_layout_
+    return ArrayImages(lay_out(rows, *layout))
+
+
+def any_images(estimator: Any, X: Any) -> ArrayImages:
+    """Images of any size: arrays, tensors, or rows as at ``fit``."""
+    if getattr(X, "ndim", 0) >= 3:
+        return ArrayImages(_stack(X.detach().cpu() if isinstance(X, torch.Tensor) else X))
+    return to_images(estimator, X, fitting=False, min_side=estimator.min_side())
+
+
+def _stack(X: Any) -> np.ndarray:
+    """(n, H, W) or (n, C, H, W) of any numeric kind -> (n, C, H, W) uint8 or floating, finite."""
+    X = np.asarray(X)
+    if X.ndim not in (3, 4):
+        message = (
+            f"X has {X.ndim} dimensions; expected images (n, C, H, W) or (n, H, W), or rows (n, features). "
+            "Reshape your data."
+        )
+        raise BadInput(message)
+    if np.iscomplexobj(X):
+        message = "Complex data not supported: X must hold uint8 or floating images. Take its modulus or real part."
+        raise BadInput(message)
+    if X.ndim == 3:
+        X = X[:, None]
+    if X.shape[3] in (3, 4) and X.shape[1] not in (1, 2, 3, 4):
+        message = f"X has shape {X.shape}, with the channels last; expected (n, C, H, W). Give X.transpose(0, 3, 1, 2)."
+        raise BadInput(message)
+    if not len(X):
+        message = "Found array with 0 sample(s): X holds no images. Give at least one."
+        raise BadInput(message)
+    if X.dtype == np.uint8:
+        return X
+    X = X if X.dtype in (np.float32, np.float64) else X.astype(np.float32 if X.dtype == np.float16 else np.float64)
+    if not np.isfinite(X).all():
+        place = np.argwhere(~np.isfinite(X))[0]
+        message = f"Input X contains NaN or infinity (first in image {place[0]}). Remove or mend those images."
+        raise BadInput(message)
+    return X
+
+
+def _checked_shape(estimator: Any, images: ImageSet, fitting: bool) -> ImageSet:
+    if not len(images):
+        message = "Found array with 0 sample(s): X holds no images. Give at least one."
+        raise BadInput(message)
+    if fitting:
+        estimator.image_shape_, estimator.row_layout_ = tuple(images.image_shape), None
+        estimator.n_features_in_ = math.prod(images.image_shape)
+    elif tuple(images.image_shape) != tuple(estimator.image_shape_):
+        got, expected = ("×".join(map(str, shape)) for shape in (images.image_shape, estimator.image_shape_))
+        message = (
+            f"{type(estimator).__name__} was fitted on images of {expected} (channels × height × width); got {got}. "
+            "Resize them, or fit again."
+        )
+        raise BadInput(message)
+    return images
+
+
+def row_layout(
+    estimator: Any, n_features: int, min_side: int
+) -> tuple[tuple[int, int, int], int, tuple[int, int, int]]:
+    """How a flat row becomes an image: (C, h, w) that the numbers fill, their offset, and the final (C, H, W)."""
+    if getattr(estimator, "image_shape_", None) is not None and hasattr(estimator, "classes_"):
+        shape = tuple(estimator.image_shape_)  # fitted on images: rows must be such images, flattened
+        if math.prod(shape) == n_features:
+            return shape, 0, shape
+        message = (
+            f"X has {n_features} features, but {type(estimator).__name__} is expecting {math.prod(shape)} features as "
+            f"input (images of {'×'.join(map(str, shape))})."
+        )
+        raise BadInput(message)
+    if estimator.image_shape is not None:
+        shape = tuple(int(side) for side in estimator.image_shape)
+        shape = shape if len(shape) == 3 else (1, *shape)
+        if math.prod(shape) != n_features:
+            message = f"`image_shape` {estimator.image_shape} needs {math.prod(shape)} features; X has {n_features}."
+            raise BadInput(message)
+        return shape, 0, shape
+    channels = 3 if n_features % 3 == 0 and math.isqrt(n_features // 3) ** 2 == n_features // 3 else 1
+    side = math.isqrt(n_features // channels - 1) + 1
+    full = max(side, min_side)
+    return (channels, side, side), (full - side) // 2, (channels, full, full)
+
+
+def lay_out(rows: np.ndarray, filled: tuple[int, int, int], offset: int, shape: tuple[int, int, int]) -> np.ndarray:
+    """(n, features) -> (n, C, H, W), zero-padded."""
+    rows = rows if rows.dtype in (np.uint8, np.float32, np.float64) else rows.astype(np.float64)
+    n, features = rows.shape
+    if features == math.prod(shape):
+        return rows.reshape(n, *shape)
+    square = np.zeros((n, math.prod(filled)), rows.dtype)
+    square[:, :features] = rows
+    images = np.zeros((n, *shape), rows.dtype)
+    channels, height, width = filled
+    images[:, :, offset : offset + height, offset : offset + width] = square.reshape(n, channels, height, width)
+    return images
+
+
+def to_labels(estimator: Any, images: ImageSet, y: Any) -> np.ndarray:
+    """The labels of images: ``y``, or what the data set knows; one-dimensional, of any kind.
+
+    Raises
+    ------
+    ValueError
+        When there are none, their number is another than that of the images, or they are no classes.
+    """
+    if y is None:
+        y = images.labels
+    if y is None:
+        message = (
+            f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None. "
+            "Give the labels."
+        )
+        raise BadInput(message)
+    if isinstance(y, torch.Tensor):
+        y = y.detach().cpu().numpy()
+    y = _check_y(y, multi_output=False, y_numeric=False, estimator=estimator)
+    check_consistent_length(np.empty((len(images), 0)), y)
+    check_classification_targets(y)
+    return y
+
+
+def class_values(estimator: Any, images: ImageSet, y: np.ndarray) -> np.ndarray:
+    """The sorted classes: those that a data set declares, else those in ``y``; at least two."""
+    classes = np.unique(y)
+    if images.classes is not None and y is images.labels:
+        classes = np.arange(len(images.classes))
+    if len(classes) < 2:
+        message = (
+            f"{type(estimator).__name__} needs samples of at least 2 classes; got 1 class: {classes[0]!r}. "
+            "Add images of another class."
+        )
+        raise BadInput(message)
+    return classes
+
+
+def label_indices(classes: np.ndarray, y: Any) -> np.ndarray:
+    """Number of each label in ``classes``.
+
+    Raises
+    ------
+    BadInput
+        When a label isn't one of them.
+    """
+    y = np.asarray(y)
+    places = np.searchsorted(classes, y) if _comparable(classes, y) else np.full(len(y), len(classes))
+    unseen = classes[np.minimum(places, len(classes) - 1)] != y
+    if np.any(unseen):
+        values = ", ".join(map(repr, np.unique(y[unseen])[:5].tolist()))
+        message = f"y has labels never seen at fit: {values}. The classes are {_some(classes)}."
+        raise BadInput(message)
+    return places.astype(np.int64)
+
+
+def _comparable(classes: np.ndarray, y: np.ndarray) -> bool:
+    numeric = "biuf"
+    return (classes.dtype.kind in numeric) == (y.dtype.kind in numeric)
+
+
+def _some(values: np.ndarray) -> str:
+    shown = ", ".join(map(repr, values[:10].tolist()))
+    return shown if len(values) <= 10 else f"{shown}, … ({len(values)} in all)"

@@ -1,0 +1,1 @@
+"""Training: feeding, updating, scheduling, and what a checkpoint holds. Knows no estimator and no registry."""

@@ -1,0 +1,119 @@
+"""Features of a fixed front end, computed once: in memory, or past a limit in a memory-mapped file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sepconc._version import __version__
+from sepconc.data.images import ImageSet
+from sepconc.training.feeds import Feed, ImageFeed, split
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Number of the cache's layout; another one is computed again."""
+
+
+@torch.no_grad()
+def front_end_features(
+    feed: ImageFeed,
+    front_end: Callable[[Tensor], Tensor],
+    *,
+    description: str,
+    memory_limit: int,
+    folder: Callable[[], Path],
+    batch_size: int = 128,
+) -> Tensor | np.ndarray:
+    """The front end's output for every image of a feed.
+
+    Parameters
+    ----------
+    feed : images, read without augmentation.
+    front_end : (B, C, H, W) -> (B, ...), fixed.
+    description : names the transform and its settings; with the images' checksum, the normalisation and the version
+        it is the key of the file.
+    memory_limit : in bytes; larger features go to a file.
+    folder : tells where such files are, asked only when one is needed.
+
+    Returns
+    -------
+    A tensor (n, ...) in memory, or a read-only memory-mapped array of that shape, both float32.
+    """
+    n = len(feed)
+    first = next(_outputs(feed, front_end, [np.arange(min(n, 2))]))
+    shape = (n, *first.shape[1:])
+    if n * first[0].numel() * 4 <= memory_limit:
+        features = torch.empty(shape)
+        _fill(features, feed, front_end, batch_size)
+        return features
+    return _mapped(folder(), _key(feed.images, feed, description), shape, feed, front_end, batch_size)
+
+
+def _outputs(feed: Feed, front_end: Callable[[Tensor], Tensor], batches: list[np.ndarray]):
+    for x, _ in feed.batches(batches):
+        yield front_end(x).cpu()
+
+
+def _fill(target: Tensor | np.ndarray, feed: Feed, front_end: Callable[[Tensor], Tensor], batch_size: int) -> None:
+    batches = split(np.arange(len(feed)), batch_size)
+    for indices, features in zip(batches, _outputs(feed, front_end, batches), strict=True):
+        block = slice(int(indices[0]), int(indices[-1]) + 1)
+        target[block] = features if isinstance(target, Tensor) else features.numpy()
+
+
+def _key(images: ImageSet, feed: ImageFeed, description: str) -> str:
+    parts = [FORMAT, __version__, images.checksum(), feed.normalisation.mean, feed.normalisation.std, description]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _mapped(
+    folder: Path, key: str, shape: tuple[int, ...], feed: Feed, front_end: Callable[[Tensor], Tensor], batch_size: int
+) -> np.ndarray:
+    path = folder / f"features-{key}.npy"
+    cached = _stored(path, shape)
+    if cached is not None:
+        logger.info("features read from %s", path)
+        return cached
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f"features-{key}.", suffix=".partial")
+    os.close(handle)
+    try:
+        target = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
+        _reserve(temporary)
+        _fill(target, feed, front_end, batch_size)
+        target.flush()
+        del target
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    logger.info("features stored in %s", path)
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _stored(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The features in a file of ours; None where there is none, or it is damaged."""
+    if not path.exists():
+        return None
+    try:
+        cached = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        logger.warning("%s is damaged (%s); its features are computed again", path, error)
+        return None
+    return cached if cached.shape == shape and cached.dtype == np.float32 else None
+
+
+def _reserve(path: str) -> None:
+    """Take the disk space now: on a full disk this is an OSError, while writing to the map kills the process."""
+    with open(path, "r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))

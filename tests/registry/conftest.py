@@ -1,0 +1,107 @@
+"""What the tests of the registry share: states whose parts can be told apart, and the check that every row is whole.
+
+The scripts that these tests start import this module too.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sepconc.registry.store import SUFFIXES, Registry
+
+MEMORY = Path("/dev/shm")
+
+
+def check_whole(registry: Registry, *, bad_rows: int = 0) -> None:
+    """Every row has its files, as recorded; the table has no other bad rows than the ones that were put there."""
+    assert len(registry._table().problems) == bad_rows
+    rows = registry.rows()
+    for row in rows:
+        stored = registry.load(row.name, row.status)
+        if "tar" in stored.record["files"]:
+            stored = registry.load(row.name, row.status, tensors=True)
+        kinds = {"classif", *stored.record["files"]}
+        assert row.size == sum(path.stat().st_size for kind, path in registry.paths(row).items() if kind in kinds)
+    assert len({row.filename for row in rows}) == len(rows)
+
+
+def parts(value: int) -> dict[str, Any]:
+    """Histories, tensors and columns that all say ``value``."""
+    import torch
+
+    return {
+        "histories": {"losses": np.full(7, value, dtype=np.float64)},
+        "tensors": {"net": {"weight": torch.full((3, 5), float(value))}},
+        "row": {"commit": f"c{value}"},
+    }
+
+
+def save_value(registry: Registry, name: str, value: int, statuses: tuple[str, ...] = ("checkpoint",)) -> dict:
+    """Save a state that says ``value`` in each of its parts."""
+    return registry.save(name, {status: {"value": value, "epoch": value} for status in statuses}, **parts(value))
+
+
+def loaded_value(registry: Registry, name: str, status: str = "checkpoint") -> int:
+    """What a stored state says; all its parts must say the same."""
+    stored = registry.load(name, status, tensors=True)
+    value = stored.record["value"]
+    assert stored.histories is not None
+    assert set(stored.histories["losses"].tolist()) == {value}
+    assert set(stored.tensors["net"]["weight"].flatten().tolist()) == {value}
+    assert stored.row.commit == f"c{value}"
+    return value
+
+
+def left_over(registry: Registry) -> list[str]:
+    """Names of the files in the folder that no row names, and of temporary files beside the table."""
+    named = {f"{row.filename}{suffix}" for row in registry.rows() for suffix in SUFFIXES}
+    found = {path.name for path in registry.folder.iterdir()} if registry.folder.exists() else set()
+    return sorted(found - named) + sorted(path.name for path in registry.csv_path.parent.glob("*.tmp"))
+
+
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    """A folder on a file system in memory where there is one: thousands of fsync calls are slow on a disk."""
+    folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def registry(in_memory: Path) -> Iterator[Registry]:
+    """An empty registry; at the end every row must be whole."""
+    registry = Registry(in_memory / "classif_db.csv", in_memory / "classif")
+    yield registry
+    check_whole(registry)
+
+
+@pytest.fixture
+def damaged(in_memory: Path) -> Registry:
+    """An empty registry for tests that break it."""
+    return Registry(in_memory / "classif_db.csv", in_memory / "classif")
+
+
+@pytest.fixture
+def tools() -> Any:
+    """The functions of this module."""
+
+    class Tools:
+        check_whole = staticmethod(check_whole)
+        parts = staticmethod(parts)
+        save_value = staticmethod(save_value)
+        loaded_value = staticmethod(loaded_value)
+        left_over = staticmethod(left_over)
+
+    return Tools
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> tuple[bytes, Path]:
+    """A pickle, written by hand, that makes a file when it is loaded; and that file."""
+    sentinel = tmp_path / "sentinel"
+    return f"cos\nsystem\n(S'touch {sentinel}'\ntR.".encode(), sentinel
