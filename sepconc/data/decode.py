@@ -46,7 +46,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def random_view(image: Image.Image, side: int, rng: np.random.Generator) -> Image.Image:
     """Resize a random crop to ``side`` (bilinear, antialiased) and mirror it one time in two."""
     view = image.crop(random_box(*image.size, rng)).resize((side, side), Image.Resampling.BILINEAR)
-    return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0 else view
+    return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else view
 
 
 def random_box(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
