@@ -52,9 +52,12 @@ class ImageSet:
         (C, H, W).
     in_memory : bool
         Whether a batch costs no more than a copy.
+    has_random_views : bool
+        Whether :meth:`read` makes random training views (of files, out of the whole photograph).
     """
 
     in_memory = False
+    has_random_views = False
     image_shape: tuple[int, int, int]
 
     def __init__(
@@ -106,46 +109,35 @@ class ImageSet:
         chosen._keep(rows)
         return chosen
 
-    def loader(
-        self, order: Any, batch_size: int, workers: int = 0, augment_seed: int | None = None
-    ) -> Iterator[torch.Tensor]:
-        """Yield the images at ``order`` in batches of ``batch_size``; the last may be smaller.
+    def read(self, batches: Sequence[Any], workers: int = 0, view_seed: int | None = None) -> Iterator[torch.Tensor]:
+        """Yield the images of each array of indices in turn.
 
         Parameters
         ----------
-        order : array of int
-            Which images, in which order.
-        batch_size : int
+        batches : sequence of index arrays
+            Which images make a batch, in which order.
         workers : int
             Processes that decode; at most one per processor is started, none for images in memory. The batches don't
             depend on it.
-        augment_seed : int or None
-            Folders only: give each image a random training view that depends on this seed and on the image's index
-            (so use another seed every epoch); None gives the evaluation's view. Other sets ignore it: they are
-            augmented by :func:`sepconc.data.augment.augment`.
+        view_seed : int or None
+            Where ``has_random_views`` (folders): give each image a random training view that depends on this seed and
+            on the image's index, so use another seed every epoch; None gives the evaluation's view. Other sets ignore
+            it: they are augmented by :func:`sepconc.data.augment.augment`.
 
         Raises
         ------
         BadInput
             A file can't be read as an image.
         """
-        if batch_size < 1 or workers < 0:
-            message = f"batch_size must be at least 1 and workers at least 0; got {batch_size} and {workers}."
+        if workers < 0:
+            message = f"workers must be at least 0; got {workers}."
             raise BadParameter(message)
-        order = np.asarray(order)
-        batches = _Batches(self, order, batch_size, augment_seed)
         workers = 0 if self.in_memory else min(workers, len(batches), len(os.sched_getaffinity(0)))
         if workers == 0:
-            return (self._view(order[k : k + batch_size], augment_seed) for k in range(0, len(order), batch_size))
-        return _from_workers(batches, workers)
+            return (self._view(np.asarray(indices), view_seed) for indices in batches)
+        return _from_workers(_Batches(self, batches, view_seed), workers)
 
-    def read(
-        self, batches: Any, workers: int = 0, augment_seed: int | None = None, augmentation: str | None = None
-    ) -> Iterator[torch.Tensor]:
-        for indices in batches:
-            yield self._view(indices, augment_seed)
-
-    def _view(self, indices: np.ndarray, augment_seed: int | None) -> torch.Tensor:
+    def _view(self, indices: np.ndarray, view_seed: int | None) -> torch.Tensor:
         return self.batch(indices)
 
     def _keep(self, rows: np.ndarray) -> None:
@@ -233,6 +225,8 @@ class FolderImages(ImageSet):
         The other attributes of :class:`ImageSet`, by keyword.
     """
 
+    has_random_views = True
+
     def __init__(
         self,
         root: str | Path,
@@ -294,15 +288,15 @@ class FolderImages(ImageSet):
         """
         rows = _rows(indices, len(self))
         if workers > 0 and len(rows) > 1:
-            return torch.cat(list(self.loader(rows, -(-len(rows) // workers), workers, generator_seed)))
+            return torch.cat(list(self.read(np.array_split(rows, workers), workers, generator_seed)))
         result = torch.empty((len(rows), *self.image_shape), dtype=torch.uint8)
         for k, i in enumerate(rows):
             view = decode.random_view(self.raw(i), self.side, np.random.default_rng((generator_seed, int(i))))
             result[k] = torch.from_numpy(np.array(view)).permute(2, 0, 1)
         return result
 
-    def _view(self, indices: np.ndarray, augment_seed: int | None) -> torch.Tensor:
-        return self.batch(indices) if augment_seed is None else self.augmented_batch(indices, augment_seed)
+    def _view(self, indices: np.ndarray, view_seed: int | None) -> torch.Tensor:
+        return self.batch(indices) if view_seed is None else self.augmented_batch(indices, view_seed)
 
     def _set_view(self, side: int, resize: int | None) -> None:
         self.side, self.resize = side, side if resize is None else resize
@@ -379,16 +373,15 @@ class TorchDatasetImages(ImageSet):
 class _Batches(torch.utils.data.Dataset):
     """Item k is batch k of an image set, or the error that making it raised."""
 
-    def __init__(self, images: ImageSet, order: np.ndarray, batch_size: int, augment_seed: int | None) -> None:
-        self.images, self.order, self.batch_size, self.augment_seed = images, order, batch_size, augment_seed
+    def __init__(self, images: ImageSet, batches: Sequence[Any], view_seed: int | None) -> None:
+        self.images, self.batches, self.view_seed = images, batches, view_seed
 
     def __len__(self) -> int:
-        return -(-len(self.order) // self.batch_size)
+        return len(self.batches)
 
     def __getitem__(self, k: int) -> torch.Tensor | BadInput:
-        rows = self.order[k * self.batch_size : (k + 1) * self.batch_size]
         try:
-            return self.images._view(rows, self.augment_seed)
+            return self.images._view(np.asarray(self.batches[k]), self.view_seed)
         except BadInput as error:
             return BadInput(str(error))  # sent as a value: an error that a worker raises arrives with its whole trace
 

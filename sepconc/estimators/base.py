@@ -41,7 +41,8 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
     n_params_ : int, trainable parameters; elapsed_time_ : float, seconds of training.
     eval_scores_ : nested dict, data set -> split -> mode -> metric -> records.
     image_shape_ : (C, H, W); n_features_in_ : C·H·W, or the number of features of flat rows.
-    normalization_ : mean and standard deviation applied; augmentation_, eval_resize_, seed_ : what "auto" and None became.
+    normalization_ : mean and standard deviation applied.
+    augmentation_, eval_resize_, seed_ : what "auto" and None became.
     """
 
     arch: str
@@ -81,8 +82,9 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
 
         Parameters
         ----------
-        X : images (n, C, H, W) or (n, H, W), uint8 (divided by 255) or floating; flat rows (n, features) or a DataFrame;
-            a ``torch.utils.data.Dataset`` or what :func:`sepconc.load_dataset` returns (then ``y`` can be left out).
+        X : images (n, C, H, W) or (n, H, W), uint8 (divided by 255) or floating; flat rows (n, features) or a
+            DataFrame; a ``torch.utils.data.Dataset`` or what :func:`sepconc.load_dataset` returns (then ``y`` can be
+            left out).
         y : (n,) labels of any kind.
         X_val, y_val : a validation set; none is cut from ``X``.
         name : store every epoch in the registry under this name, and go on where a training of that name stopped.
@@ -166,8 +168,9 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
             message = "`sample_weight` is not supported; leave it out."
             raise BadInput(message)
         check_is_fitted(self, "net_")
-        y = X.labels if y is None and isinstance(X, ImageSet) else y
-        return float(np.mean(self.predict(X) == np.asarray(y)))
+        images = inputs.to_images(self, X, fitting=False, min_side=self.min_side())
+        labels = self.label_indices(inputs.to_labels(self, images, y))
+        return float(np.mean(self._outputs(images).argmax(axis=1) == labels))
 
     def _outputs(self, X: Any, *, features: bool = False) -> np.ndarray:
         check_is_fitted(self, "net_")
@@ -182,7 +185,9 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         order = np.arange(len(images))
         starts = range(0, len(order), self.batch_size)
         with torch.inference_mode():
-            yield from images.read([order[i : i + self.batch_size] for i in starts], workers=self.workers)
+            for batch in images.read([order[i : i + self.batch_size] for i in starts], workers=self.workers):
+                inputs.check_finite(batch)
+                yield batch
 
     # ------------------------------------------------------------------ evaluation
 
@@ -222,6 +227,8 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
             When the measurement is there already, before it is made.
         """
         check_is_fitted(self, "net_")
+        if store:
+            persistence.check_stored(self)
         images = persistence.evaluation_images(self, data, split)
         place = (images.name, images.split or split)
         plan = evaluation.plan_measurement(self, images, eval_mode=eval_mode, metrics=metrics, **options)

@@ -26,8 +26,9 @@ def find_device(name: str) -> torch.device:
         raise BadParameter(message) from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
+        devices = f"{found or 'no'} CUDA device{'s' if found != 1 else ''}"
         message = (
-            f'Device "{name}" was asked for, and torch finds {found or "no"} CUDA device{"s" if found != 1 else ""} here. '
+            f'Device "{name}" was asked for, and torch finds {devices} here. '
             'Use "--device cpu" (in Python device="cpu"), or install a driver and a CUDA build of torch.'
         )
         raise DeviceUnavailable(message)

@@ -38,7 +38,7 @@ IMPROVEMENT = 1e-4
 
 @dataclass(frozen=True)
 class Resume:
-    """Where a training goes on from: a snapshot of the same name, or a file of tensors; ``restart`` forgets the name."""
+    """Where a training goes on from: a snapshot of the same name, or a file; ``restart`` forgets what is stored."""
 
     epoch: int | None = None
     path: Path | None = None
@@ -115,8 +115,9 @@ def _resolve_views(clf: ImageClassifier, images: ImageSet) -> None:
         augmentation = info.augmentation if info is not None else None
     clf.augmentation_ = None if augmentation == "none" else augmentation
     if clf.augmentation_ is not None and clf.augmentation_ not in AUGMENTATIONS:
+        choices = ", ".join(map(repr, filter(None, AUGMENTATIONS)))
         message = (
-            f"`augmentation` of {type(clf).__name__} must be one of {', '.join(map(repr, filter(None, AUGMENTATIONS)))}, "
+            f"`augmentation` of {type(clf).__name__} must be one of {choices}, "
             f'"auto" or None; got {clf.augmentation!r}.'
         )
         raise BadParameter(message)
@@ -177,14 +178,25 @@ def _measured(images: ImageSet, batch_size: int = 512) -> Normalisation:
 def run(clf: ImageClassifier, data: TrainingData, plan: TrainingPlan) -> None:
     """Train up to ``clf.epochs`` epochs, from the start, from what ``clf`` holds, or from what is stored."""
     going_on = hasattr(clf, "net_")
+    if clf.lr_scheduler == "ReduceLROnPlateau" and data.val_images is None and plan.max_steps is None:
+        message = (
+            'The schedule "ReduceLROnPlateau" follows the validation error, and there is no validation set. '
+            'Give X_val and y_val, drop "--no-validation", or choose "StepLR30".'
+        )
+        raise BadParameter(message)
     if plan.name is not None and plan.max_steps is None:
         persistence.registry().probe()
     stored = persistence.stored_training(clf, data, plan) if plan.name is not None else None
     trainer = _trainer(clf, plan.device, stored)
+    trainer.schedule.check(data.val_images is not None)
     target = clf.epochs + (trainer.epoch if going_on and plan.name is None else 0)
     if trainer.epoch >= target:
         logger.info('"%s" is trained already: %d of %d epochs.', plan.name, trainer.epoch, target)
+        clf.training_state_ = _resumable(trainer)
+        if stored is not None and stored.row is not None:
+            clf.stored_as_ = stored.row
         return
+    persistence.outdate(clf)
     observer = plan.observer
     if clf.log_dir is not None and plan.max_steps is None:
         observer = Observers([observer, TensorBoard(str(clf.log_dir))])
@@ -193,12 +205,13 @@ def run(clf: ImageClassifier, data: TrainingData, plan: TrainingPlan) -> None:
         _run_epochs(clf, trainer, feeds, observer, target, plan)
     finally:
         observer.close()
-        clf.training_state_ = {key: value for key, value in trainer.state_dict().items() if key != "net"}
+        clf.training_state_ = _resumable(trainer)
 
 
 def run_one_epoch(clf: ImageClassifier, data: TrainingData, device: torch.device) -> None:
     """One epoch on ``data``, from what ``clf`` holds."""
     trainer = _trainer(clf, device, None)
+    persistence.outdate(clf)
     trainer.step, trainer.order_state = 0, None
     feed = ImageFeed(
         data.images,
@@ -213,7 +226,13 @@ def run_one_epoch(clf: ImageClassifier, data: TrainingData, device: torch.device
     result = trainer.run_epoch(feed, epochs=trainer.epoch + 1, observer=Observer(), print_freq=clf.print_freq)
     trainer.schedule.step(0.0)
     _count(clf, trainer, result, time.perf_counter() - start)
-    clf.training_state_ = {key: value for key, value in trainer.state_dict().items() if key != "net"}
+    _diagnose(clf)
+    clf.training_state_ = _resumable(trainer)
+
+
+def _resumable(trainer: Trainer) -> dict[str, Any]:
+    """What a training goes on from, besides the network."""
+    return {key: value for key, value in trainer.state_dict().items() if key != "net"}
 
 
 def _trainer(clf: ImageClassifier, device: torch.device, stored: persistence.StoredTraining | None) -> Trainer:
@@ -335,10 +354,14 @@ def _end_epoch(
     seconds = time.perf_counter() - start
     _count(clf, trainer, result, seconds)
     if trainer.epoch == target:
-        for name, value in clf.diagnose().items():
-            setattr(clf, name, value)
+        _diagnose(clf)
     loss = float(result.losses.mean()) if len(result.losses) else float("nan")
     return EpochEnd(trainer.epoch, target, len(clf.losses_), loss, result.accuracy, lr, errors, seconds)
+
+
+def _diagnose(clf: ImageClassifier) -> None:
+    for name, value in clf.diagnose().items():
+        setattr(clf, name, value)
 
 
 def _count(clf: ImageClassifier, trainer: Trainer, result: EpochResult, seconds: float) -> None:
@@ -362,14 +385,21 @@ def _store(clf: ImageClassifier, trainer: Trainer, target: int, plan: TrainingPl
         statuses.append("best")
     if trainer.epoch % clf.snapshots == 0 or trainer.epoch == target:
         statuses.append(f"e{trainer.epoch}")
+    _save(clf, statuses, trainer, plan)
+
+
+def _save(clf: ImageClassifier, statuses: list[str], trainer: Trainer, plan: TrainingPlan) -> None:
+    first = not hasattr(clf, "stored_as_")
     persistence.save(clf, plan.name, statuses, overwrite=True, trainer=trainer, command=plan.command)
+    if first and plan.resume is not None and plan.resume.restart:
+        persistence.drop_others(plan.name, statuses)
 
 
 def _interrupted(
     clf: ImageClassifier, trainer: Trainer, plan: TrainingPlan, stored: bool, number: int, *, saved: bool
 ) -> None:
     if stored and not saved:
-        persistence.save(clf, plan.name, ["checkpoint"], overwrite=True, trainer=trainer, command=plan.command)
+        _save(clf, ["checkpoint"], trainer, plan)
     where = f" and {trainer.step} updates" if trainer.step else ""
     what = f'"{plan.name}" is stored' if stored else "Nothing was stored"
     again = " Run the same command again to go on." if stored else ""

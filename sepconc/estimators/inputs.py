@@ -37,12 +37,13 @@ def to_images(estimator: Any, X: Any, *, fitting: bool, min_side: int) -> ImageS
         channels than at ``fit``.
     """
     if isinstance(X, ImageSet):
+        if isinstance(X, ArrayImages):
+            check_finite(X.images)
         return _checked_shape(estimator, X, fitting)
     if isinstance(X, torch.utils.data.Dataset):
         return _checked_shape(estimator, TorchDatasetImages(X), fitting)
     if isinstance(X, torch.Tensor):
-        X = X.detach().cpu()
-        X = X if X.ndim >= 3 else X.numpy()
+        X = _numpy(X)
     if getattr(X, "ndim", 0) >= 3:
         return _checked_shape(estimator, ArrayImages(_stack(X)), fitting)
     rows = validate_data(estimator, X, reset=fitting, dtype="numeric", accept_sparse=False)
@@ -55,11 +56,21 @@ def to_images(estimator: Any, X: Any, *, fitting: bool, min_side: int) -> ImageS
     return ArrayImages(lay_out(rows, *layout))
 
 
-def any_images(estimator: Any, X: Any) -> ArrayImages:
-    """Images of any size: arrays, tensors, or rows as at ``fit``."""
+def any_images(estimator: Any, X: Any) -> ImageSet:
+    """Images of any size: arrays, tensors, a data set, or rows as at ``fit``."""
+    if isinstance(X, ImageSet):
+        return X
+    if isinstance(X, torch.utils.data.Dataset):
+        return TorchDatasetImages(X)
+    X = _numpy(X) if isinstance(X, torch.Tensor) else X
     if getattr(X, "ndim", 0) >= 3:
-        return ArrayImages(_stack(X.detach().cpu() if isinstance(X, torch.Tensor) else X))
+        return ArrayImages(_stack(X))
     return to_images(estimator, X, fitting=False, min_side=estimator.min_side())
+
+
+def _numpy(X: torch.Tensor) -> np.ndarray:
+    X = X.detach().cpu()
+    return (X.float() if X.dtype == torch.bfloat16 else X).numpy()
 
 
 def _stack(X: Any) -> np.ndarray:
@@ -76,7 +87,7 @@ def _stack(X: Any) -> np.ndarray:
         raise BadInput(message)
     if X.ndim == 3:
         X = X[:, None]
-    if X.shape[3] in (3, 4) and X.shape[1] not in (1, 2, 3, 4):
+    if X.shape[3] in (1, 3, 4) and X.shape[1] not in (1, 2, 3, 4):
         message = f"X has shape {X.shape}, with the channels last; expected (n, C, H, W). Give X.transpose(0, 3, 1, 2)."
         raise BadInput(message)
     if not len(X):
@@ -85,11 +96,17 @@ def _stack(X: Any) -> np.ndarray:
     if X.dtype == np.uint8:
         return X
     X = X if X.dtype in (np.float32, np.float64) else X.astype(np.float32 if X.dtype == np.float16 else np.float64)
-    if not np.isfinite(X).all():
-        place = np.argwhere(~np.isfinite(X))[0]
-        message = f"Input X contains NaN or infinity (first in image {place[0]}). Remove or mend those images."
-        raise BadInput(message)
+    check_finite(X)
     return X
+
+
+def check_finite(images: np.ndarray | torch.Tensor) -> None:
+    """Refuse floating images (n, ...) with NaN or infinite pixels, naming the first one."""
+    values = torch.as_tensor(images)
+    if values.is_floating_point() and not values.isfinite().all():
+        first = int((~values.isfinite()).flatten(1).any(dim=1).nonzero()[0])
+        message = f"Input X contains NaN or infinity (first in image {first}). Remove or mend those images."
+        raise BadInput(message)
 
 
 def _checked_shape(estimator: Any, images: ImageSet, fitting: bool) -> ImageSet:
@@ -159,6 +176,8 @@ def to_labels(estimator: Any, images: ImageSet, y: Any) -> np.ndarray:
     """
     if y is None:
         y = images.labels
+        if y is not None and images.classes is not None:
+            return y  # a data set that declares its classes numbers them itself
     if y is None:
         message = (
             f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None. "

@@ -20,9 +20,16 @@ from torch import Tensor
 from sepconc import provenance
 from sepconc.config import load_config
 from sepconc.data.datasets import dataset_info
-from sepconc.data.images import ArrayImages, FolderImages, ImageSet
+from sepconc.data.images import FolderImages, ImageSet, TorchDatasetImages
 from sepconc.data.readers import load_dataset
-from sepconc.errors import BadInput, BadParameter, ClassifierNotFound, CorruptFile, ParameterMismatch
+from sepconc.errors import (
+    BadInput,
+    BadParameter,
+    ClassifierNotFound,
+    CorruptFile,
+    DeviceUnavailable,
+    ParameterMismatch,
+)
 from sepconc.estimators import inputs
 from sepconc.estimators.devices import find_device
 from sepconc.evaluation import Measurement
@@ -30,6 +37,7 @@ from sepconc.params.archs import find_arch, resolve
 from sepconc.params.field import check_names, param_infos
 from sepconc.registry import files
 from sepconc.registry.store import Registry, Stored
+from sepconc.registry.table import Row
 from sepconc.scores import EvalScores
 from sepconc.training.feeds import Normalisation
 from sepconc.training.loop import Trainer
@@ -53,6 +61,7 @@ class StoredTraining:
     record: Mapping[str, Any] | None
     histories: Mapping[str, np.ndarray]
     tensors: Mapping[str, Any]
+    row: Row | None = None
 
 
 def registry() -> Registry:
@@ -156,10 +165,7 @@ def _on_cpu(value: Any) -> Any:
 
 def store_scores(clf: ImageClassifier, dataset: str, split: str, measurement: Measurement, *, overwrite: bool) -> None:
     """Add a measurement to the record of a classifier that was loaded or saved."""
-    row = getattr(clf, "stored_as_", None)
-    if row is None:
-        message = f'This {type(clf).__name__} isn\'t in the registry. Store it with save("name") first.'
-        raise ClassifierNotFound(message)
+    row = check_stored(clf)
 
     def add(record: dict[str, Any]) -> dict[str, Any]:
         scores = EvalScores.from_json(record["scores"])
@@ -168,6 +174,30 @@ def store_scores(clf: ImageClassifier, dataset: str, split: str, measurement: Me
         return {**record, "scores": scores.to_json()}
 
     clf.stored_as_ = registry().update_record(row.name, row.status, row, add)
+
+
+def drop_others(name: str, statuses: Sequence[str]) -> None:
+    """Take the statuses of ``name`` out of the registry that aren't among ``statuses``."""
+    store = registry()
+    for status in store.statuses(name):
+        if status not in statuses:
+            store.remove(name, status)
+
+
+def check_stored(clf: ImageClassifier) -> Row:
+    """The row of the registry that holds ``clf`` as it is; ClassifierNotFound where there is none."""
+    row = getattr(clf, "stored_as_", None)
+    if row is None:
+        message = f'This {type(clf).__name__} isn\'t in the registry as it is. Store it with save("name") first.'
+        raise ClassifierNotFound(message)
+    return row
+
+
+def outdate(clf: ImageClassifier) -> None:
+    """Forget what was measured on weights that are about to change."""
+    clf.eval_scores_ = EvalScores()
+    for name in ("stored_as_", *_OPTIONAL):
+        vars(clf).pop(name, None)
 
 
 # ---------------------------------------------------------------------- reading
@@ -181,7 +211,12 @@ def load(name: str, status: str, *, load_net: bool, train: bool) -> ImageClassif
     clf.stored_as_ = stored.row
     if not (load_net or train):
         return clf
-    device = find_device(clf.device if torch.cuda.is_available() else "cpu")
+    try:
+        device = find_device(clf.device)
+    except DeviceUnavailable:
+        logger.info('"%s" was made for device %s, which isn\'t here: it has device="auto" now.', name, clf.device)
+        clf.device = "auto"
+        device = find_device(clf.device)
     clf.net_ = clf.build_network(clf.image_shape_, len(clf.classes_)).to(device)
     load_weights(clf.net_, stored.tensors["net"], f'"{name}" ({status})')
     clf.net_.eval()
@@ -270,7 +305,7 @@ def stored_training(clf: ImageClassifier, data: TrainingData, plan: TrainingPlan
     status = "checkpoint" if resume is None or resume.epoch is None else f"e{resume.epoch}"
     stored = store.load(plan.name, status, tensors=True)
     _refuse_differences(clf, stored, plan)
-    return StoredTraining(stored.record, stored.histories, stored.tensors)
+    return StoredTraining(stored.record, stored.histories, stored.tensors, stored.row)
 
 
 def _refuse_differences(clf: ImageClassifier, stored: Stored, plan: TrainingPlan) -> None:
@@ -312,7 +347,8 @@ def _data_differences(clf: ImageClassifier, record: Mapping[str, Any]) -> Iterab
     if classes != clf.classes_.tolist():
         yield f"{len(classes)} classes (stored) instead of {len(clf.classes_)}, or other ones"
     if list(clf.image_shape_) != list(learned["image_shape"]):
-        yield f"images of {'×'.join(map(str, learned['image_shape']))} (stored) instead of {'×'.join(map(str, clf.image_shape_))}"
+        stored, given = ("×".join(map(str, shape)) for shape in (learned["image_shape"], clf.image_shape_))
+        yield f"images of {stored} (stored) instead of {given}"
     normalization = {"mean": list(clf.normalization_.mean), "std": list(clf.normalization_.std)}
     if normalization != learned["normalization"]:
         yield f"normalisation {learned['normalization']} (stored) instead of {normalization}"
@@ -364,14 +400,17 @@ def evaluation_images(clf: ImageClassifier, data: Any, split: str) -> ImageSet:
     """The images that ``evaluate`` was given: a data set's name, a set of images, or a pair (X, y)."""
     if isinstance(data, str):
         data = load_dataset(data, split, size=_other_size(clf, data), class_indices=clf.dataset_["classes"])
+    if isinstance(data, torch.utils.data.Dataset):
+        data = TorchDatasetImages(data)
     if isinstance(data, ImageSet):
         return data.with_view(resize=clf.eval_resize_) if isinstance(data, FolderImages) else data
     if not (isinstance(data, (tuple, list)) and len(data) == 2):
         message = "`data` must be the name of a data set, a set of images, or a pair (X, y). See sepconc.load_dataset."
         raise BadInput(message)
     images = inputs.any_images(clf, data[0])
-    labels = inputs.to_labels(clf, images, data[1])
-    return ArrayImages(images.images, labels, name="arrays", split=split)
+    images = images.subset(slice(None))
+    images.labels, images.name, images.split = inputs.to_labels(clf, images, data[1]), "arrays", split
+    return images
 
 
 def _other_size(clf: ImageClassifier, name: str) -> int | None:

@@ -125,10 +125,10 @@ def parseval_step(weight: Tensor, beta: float) -> None:
     M has one row per atom (first dimension of ``weight``); the smaller Gram matrix is formed.
     Source: Zarka, Guth and Mallat (2021), section 4; Cissé et al. (2017), Parseval networks.
     """
-    matrix = weight.view(weight.shape[0], -1)
+    matrix = weight.flatten(1)
     rows, columns = matrix.shape
     product = matrix @ (matrix.T @ matrix) if rows > columns else (matrix @ matrix.T) @ matrix
-    matrix.mul_(1 + beta).sub_(product, alpha=beta)
+    weight.mul_(1 + beta).sub_(product.view(weight.shape), alpha=beta)
 
 
 @torch.no_grad()
@@ -142,8 +142,9 @@ def frame_diagnostics(weight: Tensor) -> dict[str, float]:
     Returns
     -------
     dict with ``atoms_off_norm`` (atoms whose norm differs by more than 0.01 from that of a tight frame's equal atoms,
-    √(entries/atoms) or 1 where that is larger than 1), ``norm_ratio`` (largest over smallest), ``gram_min`` and ``gram_max`` (extreme eigenvalues of the smaller Gram matrix: 1 and 1 for a
-    tight frame), ``coherence_max`` and ``coherence_median`` (between different atoms, normalised).
+    √(entries/atoms), at most 1), ``norm_ratio`` (largest over smallest), ``gram_min`` and ``gram_max`` (extreme
+    eigenvalues of the smaller Gram matrix: 1 and 1 for a tight frame), ``coherence_max`` and ``coherence_median``
+    (between different atoms, normalised).
     """
     matrix = weight.detach().reshape(weight.shape[0], -1).double().cpu()
     norms = torch.linalg.vector_norm(matrix, dim=1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -115,6 +116,7 @@ class SeparationNetwork(nn.Module):
         generator: torch.Generator | None,
     ) -> None:
         super().__init__()
+        _check_sizes(image_shape, num_classes)
         channels, *sides = image_shape
         self.image_shape = tuple(image_shape)
         self.blocks = nn.ModuleList()
@@ -169,6 +171,16 @@ class SeparationNetwork(nn.Module):
 
 def _finite(gradient: Tensor) -> Tensor:
     return torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _check_sizes(image_shape: Sequence[int], num_classes: int) -> None:
+    sizes = (*image_shape, num_classes)
+    if len(sizes) != 4 or not all(isinstance(size, Integral) and size > 0 for size in sizes):
+        message = (
+            "`image_shape` must be (channels, height, width) and `num_classes` a number, all whole and at least 1; "
+            f"got {tuple(image_shape)} and {num_classes}."
+        )
+        raise BadParameter(message)
 
 
 def _wavelets(sides: tuple[int, int], spec: WaveletSpec | None, number: int) -> nn.Module | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import math
 import numbers
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -179,7 +180,7 @@ def _check_scalar(what: str, value: Any, info: ParamInfo, where: str | None) -> 
 
 
 def _wrong_type(value: Any, kind: type) -> str | None:
-    is_bool = isinstance(value, bool) or value.__class__.__name__ == "bool_"
+    is_bool = value.__class__.__name__ in ("bool", "bool_")  # Python's, and NumPy's 2 and 1
     if kind is int and (is_bool or not isinstance(value, numbers.Integral)):
         return "be an integer"
     if kind is float and (is_bool or not isinstance(value, numbers.Real)):
@@ -200,8 +201,8 @@ def _wrong_choice(value: Any, info: ParamInfo) -> str | None:
 def _wrong_range(value: Any, info: ParamInfo) -> str | None:
     if info.type not in (int, float):
         return None
-    if value != value:
-        return "be a number"
+    if info.type is float and not math.isfinite(value):
+        return "be a finite number"
     if info.at_least is not None and value < info.at_least:
         return f"be at least {info.at_least}"
     if info.above is not None and value <= info.above:

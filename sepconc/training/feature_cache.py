@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from sepconc.data.images import ImageSet
 from sepconc.training.feeds import Feed, ImageFeed, split
 
 logger = logging.getLogger(__name__)
+
+_PAUSE = 10.0  # seconds between two messages
 
 FORMAT = 1
 """Number of the cache's layout; another one is computed again."""
@@ -66,9 +69,14 @@ def _outputs(feed: Feed, front_end: Callable[[Tensor], Tensor], batches: list[np
 
 def _fill(target: Tensor | np.ndarray, feed: Feed, front_end: Callable[[Tensor], Tensor], batch_size: int) -> None:
     batches = split(np.arange(len(feed)), batch_size)
+    start = last = time.monotonic()
     for indices, features in zip(batches, _outputs(feed, front_end, batches), strict=True):
         block = slice(int(indices[0]), int(indices[-1]) + 1)
         target[block] = features if isinstance(target, Tensor) else features.numpy()
+        if time.monotonic() - last > _PAUSE:
+            last = time.monotonic()
+            left = (last - start) * (len(feed) / block.stop - 1)
+            logger.info("features of %d of %d images computed, %.0f s left", block.stop, len(feed), left)
 
 
 def _key(images: ImageSet, feed: ImageFeed, description: str) -> str:

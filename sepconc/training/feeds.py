@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -67,14 +68,16 @@ class ImageFeed:
         self, batches: Sequence[np.ndarray], streams: RandomStreams | None = None, epoch: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """(x, y) for each array of indices: (B, C, H, W) float32 and (B,) int64, on the device."""
-        training = streams is not None and self.augmentation is not None
-        seed = streams.epoch_seed(epoch) if training else None
-        read = self.images.read(batches, workers=self.workers, augment_seed=seed, augmentation=self.augmentation)
-        for indices, batch in zip(batches, read, strict=True):
-            batch = batch.to(self.device, non_blocking=True)
-            if training and self.images.in_memory:
-                batch = augment(batch, self.augmentation, streams.augmentation)
-            yield self.normalisation(batch, torch.float32), self.labels[indices].to(self.device)
+        augmentation = self.augmentation if streams is not None else None
+        seed = None
+        if augmentation == "resized-crop-flip" and self.images.has_random_views:
+            seed, augmentation = streams.epoch_seed(epoch), None
+        with contextlib.closing(self.images.read(batches, self.workers, seed)) as read:
+            for indices, batch in zip(batches, read, strict=True):
+                batch = batch.to(self.device, non_blocking=True)
+                if augmentation is not None:
+                    batch = augment(batch, augmentation, streams.augmentation)
+                yield self.normalisation(batch, torch.float32), self.labels[indices].to(self.device)
 
 
 class FeatureFeed:

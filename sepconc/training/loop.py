@@ -35,8 +35,8 @@ class EpochResult:
 class Trainer:
     """A network with everything that changes while it is trained.
 
-    ``epoch`` counts complete epochs, ``step`` the updates done in the one that is under way; ``order_state`` is the state
-    of the stream of orders at that epoch's start, so that an interrupted epoch goes on with the same order.
+    ``epoch`` counts complete epochs, ``step`` the updates done in the one that is under way; ``order_state`` is the
+    state of the stream of orders at that epoch's start, so that an interrupted epoch goes on with the same order.
     """
 
     net: nn.Module
@@ -94,8 +94,8 @@ class Trainer:
             self.order_state = self.streams.order.get_state()
         batches = split(permutation(n, self.streams.order, self.order_state), self.batch_size)
         part = math.ceil(self.batch_size / self.batch_accum)
-        incomplete = len(batches[-1]) < self.batch_size and math.ceil(len(batches[-1]) / part) < self.batch_accum
-        if len(batches) > 1 and incomplete:
+        last = len(batches[-1]) if len(batches) > 1 else self.batch_size
+        if last < self.batch_size and math.ceil(last / part) < self.batch_accum:
             batches.pop()  # an incomplete last group of parts is left out
         return batches
 
@@ -131,8 +131,9 @@ class Trainer:
             "" if indices is None else f", images {', '.join(map(str, indices[:8]))}{', …' if len(indices) > 8 else ''}"
         )
         message = (
-            f"The loss became {loss} at epoch {self.epoch + 1}, update {step} (learning rate {self.schedule.lr:g}{batch}). "
-            "Try a smaller learning rate, and look at those images; the last stored checkpoint is untouched."
+            f"The loss became {loss} at epoch {self.epoch + 1}, update {step} "
+            f"(learning rate {self.schedule.lr:g}{batch}). Try a smaller learning rate, and look at those images; "
+            "the last stored checkpoint is untouched."
         )
         raise TrainingDiverged(message)
 

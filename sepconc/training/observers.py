@@ -1,4 +1,4 @@
-"""What a training reports while it runs. The library logs; the command line draws a bar; a folder gets TensorBoard events."""
+"""What a training reports while it runs: the library logs, the command line draws a bar, TensorBoard gets files."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class EpochEnd:
     def __str__(self) -> str:
         validation = f"  validation error {100 * self.val_errors[1]:.2f} %" if self.val_errors else ""
         return (
-            f"epoch {self.epoch}/{self.epochs}  loss {self.loss:.4f}  accuracy {100 * self.accuracy:.1f} %{validation}  "
-            f"lr {self.lr:g}  {duration(self.seconds)}"
+            f"epoch {self.epoch}/{self.epochs}  loss {self.loss:.4f}  accuracy {100 * self.accuracy:.1f} %{validation}"
+            f"  lr {self.lr:g}  {duration(self.seconds)}"
         )
 
 

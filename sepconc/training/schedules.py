@@ -15,8 +15,8 @@ class Schedule:
 
     Parameters
     ----------
-    name : "StepLR<epochs>" (the rate is divided by 10 every so many epochs), "ReduceLROnPlateau" (the rate is divided by
-        10 after 10 epochs without a smaller validation error), "none" or None.
+    name : "StepLR<epochs>" (the rate is divided by 10 every so many epochs), "ReduceLROnPlateau" (the rate is divided
+        by 10 after more than 10 epochs without a smaller validation error), "none" or None.
     optimizer : whose rate it sets.
     """
 
@@ -36,15 +36,19 @@ class Schedule:
     def step(self, val_error: float | None) -> None:
         """End an epoch; ``val_error`` is the top-1 validation error, where there is one."""
         if isinstance(self.scheduler, ReduceLROnPlateau):
-            if val_error is None:
-                message = (
-                    'The schedule "ReduceLROnPlateau" follows the validation error, and there is no validation set. '
-                    'Give X_val and y_val, drop "--no-validation", or choose "StepLR30".'
-                )
-                raise BadParameter(message)
+            self.check(val_error is not None)
             self.scheduler.step(val_error)
         elif self.scheduler is not None:
             self.scheduler.step()
+
+    def check(self, has_validation: bool) -> None:
+        """Refuse a schedule that follows the validation error where there is none."""
+        if isinstance(self.scheduler, ReduceLROnPlateau) and not has_validation:
+            message = (
+                'The schedule "ReduceLROnPlateau" follows the validation error, and there is no validation set. '
+                'Give X_val and y_val, drop "--no-validation", or choose "StepLR30".'
+            )
+            raise BadParameter(message)
 
     def skip(self, epochs: int) -> None:
         """Set the rate to what it is after ``epochs`` epochs of a StepLR schedule."""

@@ -17,6 +17,10 @@ def array(count=10, channels=3, side=8, dtype=np.uint8):
     return np.random.default_rng(0).integers(0, 256, (count, channels, side, side)).astype(dtype)
 
 
+def cut(order, size):
+    return [np.asarray(order)[k : k + size] for k in range(0, len(order), size)]
+
+
 @pytest.fixture
 def folder(photo_files):
     files = [str(path.relative_to(photo_files[0].parents[1])) for path in photo_files[:12]]
@@ -95,16 +99,16 @@ def test_the_checksum_is_that_of_the_content():
     assert len({whole.checksum(), *(other.checksum() for other in others)}) == 7
 
 
-def test_the_loader_in_memory_slices():
+def test_reading_from_memory_slices():
     whole = ArrayImages(array(), np.arange(10))
     order = np.array([9, 0, 8, 1, 7, 2, 6])
     for workers in (0, 2):
-        batches = list(whole.loader(order, 3, workers))
+        batches = list(whole.read(cut(order, 3), workers))
         assert [len(batch) for batch in batches] == [3, 3, 1]
         assert np.array_equal(torch.cat(batches).numpy(), array()[order])
-    assert list(whole.loader([], 3)) == []
-    with pytest.raises(BadParameter, match="batch_size"):
-        whole.loader(order, 0)
+    assert list(whole.read([])) == []
+    with pytest.raises(BadParameter, match="workers"):
+        whole.read(cut(order, 3), -1)
 
 
 # Files
@@ -123,23 +127,23 @@ def test_a_folder_gives_the_evaluation_view(folder):
 def test_workers_change_nothing(folder):
     order = np.array([11, 3, 4, 0, 7, 1, 2])
     for seed in (None, 5):
-        alone = list(folder.loader(order, 3, 0, seed))
-        together = list(folder.loader(order, 3, 2, seed))
+        alone = list(folder.read(cut(order, 3), 0, seed))
+        together = list(folder.read(cut(order, 3), 2, seed))
         assert [len(batch) for batch in together] == [3, 3, 1]
         assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
     assert torch.equal(folder.augmented_batch(order, 5), torch.cat(alone))
     assert torch.equal(folder.augmented_batch(order, 5, workers=2), torch.cat(alone))
 
 
-def test_a_loader_may_be_left_half_way(folder):
-    batches = folder.loader(np.arange(12), 2, 2)
+def test_reading_may_be_left_half_way(folder):
+    batches = folder.read(cut(np.arange(12), 2), 2)
     assert len(next(batches)) == 2
     batches.close()
 
 
 def test_the_global_generators_are_left_alone(folder):
     before = torch.random.get_rng_state()
-    list(folder.loader(np.arange(4), 2, 2, 1))
+    list(folder.read(cut(np.arange(4), 2), 2, 1))
     assert torch.equal(before, torch.random.get_rng_state())
 
 
@@ -159,7 +163,7 @@ def test_a_truncated_file_is_named(tmp_path, photo_files, workers):
     (tmp_path / "cut.JPEG").write_bytes(photo_files[1].read_bytes()[:3000])
     images = FolderImages(tmp_path, ["good.JPEG", "cut.JPEG"], [0, 1], side=32)
     with pytest.raises(BadInput, match=r"cut\.JPEG can't be read as an image") as caught:
-        list(images.loader([0, 1], 1, workers))
+        list(images.read(cut([0, 1], 1), workers))
     assert "\n" not in str(caught.value)
 
 
@@ -229,7 +233,7 @@ def test_items_of_each_form(form):
     assert images.subset([4, 2]).batch([1]).numpy().tobytes() == array(5, 1)[2].tobytes()
     assert images.subset([4, 2]).labels.tolist() == [14, 12]
     for workers in (0, 2):
-        batches = list(images.loader([4, 0, 2], 2, workers))
+        batches = list(images.read(cut([4, 0, 2], 2), workers))
         assert np.array_equal(torch.cat(batches).numpy(), array(5, 1)[[4, 0, 2]])
 
 
@@ -292,4 +296,4 @@ def test_a_stream_is_refused():
 
 def test_more_workers_than_processors_are_not_started(folder, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
-    assert len(list(folder.loader(np.arange(4), 1, 64))) == 4  # torch would warn, and warnings are errors
+    assert len(list(folder.read(cut(np.arange(4), 1), 64))) == 4  # torch would warn, and warnings are errors

@@ -3,15 +3,20 @@
 The scripts that these tests start import this module too.
 """
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import sepconc
 from sepconc.registry.store import SUFFIXES, Registry
 
 MEMORY = Path("/dev/shm")
@@ -22,21 +27,25 @@ def check_whole(registry: Registry, *, bad_rows: int = 0) -> None:
     assert len(registry._table().problems) == bad_rows
     rows = registry.rows()
     for row in rows:
-        stored = registry.load(row.name, row.status)
-        if "tar" in stored.record["files"]:
-            stored = registry.load(row.name, row.status, tensors=True)
-        kinds = {"classif", *stored.record["files"]}
+        listed = registry.load(*row.key, histories=False).record["files"]
+        registry.load(*row.key, tensors="tar" in listed)
+        kinds = {"classif", *listed}
         assert row.size == sum(path.stat().st_size for kind, path in registry.paths(row).items() if kind in kinds)
     assert len({row.filename for row in rows}) == len(rows)
 
 
-def parts(value: int) -> dict[str, Any]:
-    """Histories, tensors and columns that all say ``value``."""
+def weights(value: int) -> Any:
+    """A tensor that says ``value``."""
     import torch
 
+    return torch.full((3, 5), float(value))
+
+
+def parts(value: int) -> dict[str, Any]:
+    """Histories, tensors and columns that all say ``value``."""
     return {
         "histories": {"losses": np.full(7, value, dtype=np.float64)},
-        "tensors": {"net": {"weight": torch.full((3, 5), float(value))}},
+        "tensors": {"net": {"weight": weights(value)}},
         "row": {"commit": f"c{value}"},
     }
 
@@ -52,7 +61,7 @@ def loaded_value(registry: Registry, name: str, status: str = "checkpoint") -> i
     value = stored.record["value"]
     assert stored.histories is not None
     assert set(stored.histories["losses"].tolist()) == {value}
-    assert set(stored.tensors["net"]["weight"].flatten().tolist()) == {value}
+    assert set(np.ravel(stored.tensors["net"]["weight"])) == {value}
     assert stored.row.commit == f"c{value}"
     return value
 
@@ -62,6 +71,21 @@ def left_over(registry: Registry) -> list[str]:
     named = {f"{row.filename}{suffix}" for row in registry.rows() for suffix in SUFFIXES}
     found = {path.name for path in registry.folder.iterdir()} if registry.folder.exists() else set()
     return sorted(found - named) + sorted(path.name for path in registry.csv_path.parent.glob("*.tmp"))
+
+
+@pytest.fixture(scope="session")
+def run_script() -> Callable[..., Any]:
+    """Start a script of this folder and return what it prints, read as JSON."""
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # forks need one thread
+    environment = os.environ | threads | {"PYTHONPATH": str(Path(sepconc.__file__).parents[1])}
+
+    def run(script: str, *args: object) -> Any:
+        command = [sys.executable, str(Path(__file__).with_name(f"{script}.py")), *map(str, args)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
 
 
 @pytest.fixture

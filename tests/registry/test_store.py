@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -308,6 +309,19 @@ def test_a_row_of_an_older_registry_is_listed_but_its_pickle_is_not_loaded(damag
     assert damaged.names() == ["R18C", "net"]
     assert damaged.csv_path.read_text().splitlines()[0] == ",".join(COLUMNS)
     assert damaged.orphans(-1) == []
+
+
+def test_a_registry_of_the_older_program_is_listed(shared, in_memory):
+    shutil.copytree(shared / "data" / "wcnn", in_memory / "classif")
+    (in_memory / "classif" / "classif_db.csv").rename(in_memory / "classif_db.csv")
+    older = Registry(in_memory / "classif_db.csv", in_memory / "classif")
+    assert older.names() == ["R18C", "R18wyC", "R18zh3wyC_mod", "R34zo3wyC_mod"]
+    refusals = []
+    for row in older.rows():
+        with pytest.raises(CorruptFile) as caught:
+            older.load(*row.key)
+        refusals.append("older, pickled record" in str(caught.value))
+    assert sorted(refusals) == [False, True, True, True]  # one row has no file
 
 
 def test_a_row_that_leads_outside_is_no_row(damaged, tmp_path):

@@ -197,6 +197,12 @@ def test_an_open_quote_swallows_no_row_behind_it():
     assert [problem.line for problem in table.problems] == [2, 1503]
 
 
+def test_two_open_quotes_do_not_hide_the_rows_between_them():
+    table = table_of('X,e1,"half', line("a"), line("b"), 'Y,e1,"')
+    assert names(table) == ["a", "b"]
+    assert [problem.line for problem in table.problems] == [2, 5]
+
+
 def test_put_replaces_in_place_and_drop_takes_out():
     table = table_of(line("a"), line("b"))
     new = Row("a", "e1", "f" * 32)
