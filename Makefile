@@ -37,10 +37,10 @@ demo: $(VENV)/.installed ## train, evaluate and list a classifier of handwritten
 	$(DEMO_CONFIG) $(BIN)/sepconc list
 
 test: $(VENV)/.installed-test ## run the tests (five minutes)
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
 
 test-slow: $(VENV)/.installed-test ## run the slow tests
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(BIN)/python -m pytest -n 2 -m "slow and not gpu"
 
 test-gpu: $(VENV)/.installed-test ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu

@@ -3,7 +3,10 @@
 import os
 from pathlib import Path
 
-import pytest
+# One thread per process: the processes of pytest-xdist share the cores, and so do the programs that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"

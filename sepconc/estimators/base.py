@@ -174,7 +174,7 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
 
     def _outputs(self, X: Any, *, features: bool = False) -> np.ndarray:
         check_is_fitted(self, "net_")
-        images = inputs.to_images(self, X, fitting=False, min_side=self.min_side())
+        images = inputs.in_view(self, inputs.to_images(self, X, fitting=False, min_side=self.min_side()))
         device, dtype = find_device(self.device), getattr(torch, self.predict_dtype)
         net = copy.deepcopy(self.net_).to(device, dtype).eval()
         function = net.features if features else net

@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from sepconc.config import load_config
 from sepconc.data.augment import AUGMENTATIONS
 from sepconc.data.datasets import dataset_info
-from sepconc.data.images import FolderImages, ImageSet
+from sepconc.data.images import ImageSet
 from sepconc.errors import BadInput, BadParameter, TrainingInterrupted
 from sepconc.estimators import inputs, persistence
 from sepconc.scores import EvalScores
@@ -87,13 +87,14 @@ def prepare(
         clf.classes_ = np.unique(classes) if classes is not None else inputs.class_values(clf, images, values)
         _resolve_views(clf, images)
         clf.dataset_ = describe(images)
-    data = TrainingData(_with_view(clf, images), clf.label_indices(values))
+    data = TrainingData(inputs.in_view(clf, images), clf.label_indices(values))
     if X_val is None:
         if y_val is not None:
             message = "`y_val` was given without `X_val`; give both, or neither."
             raise BadInput(message)
         return data
-    data.val_images = _with_view(clf, inputs.to_images(clf, X_val, fitting=False, min_side=clf.min_side()))
+    val_images = inputs.to_images(clf, X_val, fitting=False, min_side=clf.min_side())
+    data.val_images = inputs.in_view(clf, val_images)
     data.val_labels = clf.label_indices(inputs.to_labels(clf, data.val_images, y_val))
     return data
 
@@ -102,10 +103,6 @@ def describe(images: ImageSet) -> dict[str, Any]:
     """What identifies a training set."""
     chosen = None if images.class_indices is None else [int(index) for index in images.class_indices]
     return {"name": images.name, "split": images.split, "images": len(images), "classes": chosen}
-
-
-def _with_view(clf: ImageClassifier, images: ImageSet) -> ImageSet:
-    return images.with_view(resize=clf.eval_resize_) if isinstance(images, FolderImages) else images
 
 
 def _resolve_views(clf: ImageClassifier, images: ImageSet) -> None:
@@ -125,11 +122,31 @@ def _resolve_views(clf: ImageClassifier, images: ImageSet) -> None:
     if resize == "auto":
         resize = info.eval_resize if info is not None else None
     clf.eval_resize_ = None if resize == "none" else resize
-    clf.normalization_ = _normalisation(clf, images)
+    clf.normalization_ = _checked_normalisation(clf, images)
 
 
-def _normalisation(clf: ImageClassifier, images: ImageSet) -> Normalisation:
-    asked = clf.normalize
+def _checked_normalisation(clf: ImageClassifier, images: ImageSet) -> Normalisation:
+    found, channels = _normalisation(clf.normalize, images), clf.image_shape_[0]
+    mean, std = found.mean, found.std
+    fits = len(mean) in (0, 1, channels) and len(std) == len(mean)
+    if not fits or not np.isfinite([*mean, *std]).all() or min(std, default=1) <= 0:
+        message = (
+            f"`normalize` of {type(clf).__name__} must be a mean and a positive standard deviation for each of the "
+            f"{channels} channels; got {clf.normalize!r}."
+        )
+        raise BadParameter(message)
+    return found
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    """One number or several; none at all for what isn't numbers."""
+    try:
+        return tuple(np.atleast_1d(np.asarray(values, dtype=float)).tolist())
+    except (TypeError, ValueError):
+        return (float("nan"),)
+
+
+def _normalisation(asked: Any, images: ImageSet) -> Normalisation:
     if asked == "auto":
         return _of_dataset(images.info)
     if asked in (None, "none"):
@@ -138,15 +155,7 @@ def _normalisation(clf: ImageClassifier, images: ImageSet) -> Normalisation:
         return _measured(images)
     if isinstance(asked, str):
         return _of_dataset(dataset_info(asked), asked)
-    mean, std = (tuple(np.atleast_1d(np.asarray(numbers, dtype=float)).tolist()) for numbers in asked)
-    channels = clf.image_shape_[0]
-    if len(mean) not in (1, channels) or len(std) != len(mean) or min(std) <= 0:
-        message = (
-            f"`normalize` of {type(clf).__name__} must be a mean and a positive standard deviation for each of the "
-            f"{channels} channels; got {asked!r}."
-        )
-        raise BadParameter(message)
-    return Normalisation(mean, std)
+    return Normalisation(*(_numbers(part) for part in asked))
 
 
 def _of_dataset(info: Any, name: str | None = None) -> Normalisation:
@@ -168,7 +177,7 @@ def _measured(images: ImageSet, batch_size: int = 512) -> Normalisation:
         count += x[:, 0].numel()
     mean = sums / count
     std = (squares / count - mean.square()).clamp_min(0).sqrt()
-    std = torch.where(std > 1e-12, std, torch.ones_like(std))
+    std = torch.where(std > 1e-7 * mean.abs(), std, torch.ones_like(std))  # less is rounding: a constant channel
     return Normalisation(tuple(mean.tolist()), tuple(std.tolist()))
 
 

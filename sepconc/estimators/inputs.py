@@ -19,7 +19,7 @@ import torch
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_y, check_consistent_length, validate_data
 
-from sepconc.data.images import ArrayImages, ImageSet, TorchDatasetImages
+from sepconc.data.images import ArrayImages, FolderImages, ImageSet, TorchDatasetImages
 from sepconc.errors import BadInput
 
 
@@ -54,6 +54,11 @@ def to_images(estimator: Any, X: Any, *, fitting: bool, min_side: int) -> ImageS
     else:
         layout = estimator.row_layout_
     return ArrayImages(lay_out(rows, *layout))
+
+
+def in_view(estimator: Any, images: ImageSet) -> ImageSet:
+    """Photographs in files as a fitted estimator sees them: resized to ``eval_resize_``, then cropped."""
+    return images.with_view(resize=estimator.eval_resize_) if isinstance(images, FolderImages) else images
 
 
 def any_images(estimator: Any, X: Any) -> ImageSet:

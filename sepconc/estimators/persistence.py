@@ -20,7 +20,7 @@ from torch import Tensor
 from sepconc import provenance
 from sepconc.config import load_config
 from sepconc.data.datasets import dataset_info
-from sepconc.data.images import FolderImages, ImageSet, TorchDatasetImages
+from sepconc.data.images import ImageSet, TorchDatasetImages
 from sepconc.data.readers import load_dataset
 from sepconc.errors import (
     BadInput,
@@ -156,11 +156,14 @@ def _plain(value: Any) -> Any:
 
 
 def _on_cpu(value: Any) -> Any:
+    """Tensors on the CPU and Python's numbers: what ``weights_only=True`` reads again."""
     if isinstance(value, Tensor):
         return value.detach().cpu()
     if isinstance(value, Mapping):
         return {key: _on_cpu(item) for key, item in value.items()}
-    return [_on_cpu(item) for item in value] if isinstance(value, list) else value
+    if isinstance(value, (list, tuple)):
+        return type(value)(_on_cpu(item) for item in value)
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def store_scores(clf: ImageClassifier, dataset: str, split: str, measurement: Measurement, *, overwrite: bool) -> None:
@@ -173,7 +176,9 @@ def store_scores(clf: ImageClassifier, dataset: str, split: str, measurement: Me
             scores.add(dataset, split, measurement.mode, metric, score, overwrite=overwrite)
         return {**record, "scores": scores.to_json()}
 
-    clf.stored_as_ = registry().update_record(row.name, row.status, row, add)
+    top1 = measurement.scores.get("top1")
+    cells = {"accuracy": f"{top1():.6f}"} if top1 and (split, measurement.mode) == ("test", "onecrop") else None
+    clf.stored_as_ = registry().update_record(row.name, row.status, row, add, row=cells)
 
 
 def drop_others(name: str, statuses: Sequence[str]) -> None:
@@ -403,7 +408,7 @@ def evaluation_images(clf: ImageClassifier, data: Any, split: str) -> ImageSet:
     if isinstance(data, torch.utils.data.Dataset):
         data = TorchDatasetImages(data)
     if isinstance(data, ImageSet):
-        return data.with_view(resize=clf.eval_resize_) if isinstance(data, FolderImages) else data
+        return inputs.in_view(clf, data)
     if not (isinstance(data, (tuple, list)) and len(data) == 2):
         message = "`data` must be the name of a data set, a set of images, or a pair (X, y). See sepconc.load_dataset."
         raise BadInput(message)

@@ -216,7 +216,13 @@ class Registry:
         return rows
 
     def update_record(
-        self, name: str, status: str, expect: Row | Stored, change: Callable[[dict[str, Any]], dict[str, Any]]
+        self,
+        name: str,
+        status: str,
+        expect: Row | Stored,
+        change: Callable[[dict[str, Any]], dict[str, Any]],
+        *,
+        row: Mapping[str, Any] | None = None,
     ) -> Row:
         """Replace the record by ``change(record)``, applied to the current one under the lock; the weights stay.
 
@@ -227,6 +233,8 @@ class Registry:
         expect : Row or Stored
             What ``change`` is based on: the row that was loaded (or saved), or all that was loaded. Records may have
             been updated since, by anyone; weights may not.
+        row : mapping of column to text
+            Columns of the table that change too.
         change : callable
             Gets the current record and returns the new one. What it raises leaves everything as it was.
 
@@ -236,15 +244,17 @@ class Registry:
             Other weights were saved under this name and status meanwhile.
         """
         key = (check_name(name), check_status(status))
+        cells = checked_cells(row or {})
         filename = uuid4().hex
 
         def prepare(table: Table) -> Change:
-            row = table.get(key)
-            if row is None:
+            old = table.get(key)
+            if old is None:
                 raise self._not_found(table, *key)
-            record = read_record(self.paths(row)["classif"], row)
-            refuse_other_weights(row, record, expect)
-            return Change(put=[self._write_update(row, record, change(dict(record)), filename)])
+            record = read_record(self.paths(old)["classif"], old)
+            refuse_other_weights(old, record, expect)
+            new = self._write_update(old, record, change(dict(record)), filename)
+            return Change(put=[Row.from_cells({**new.cells(), **cells})])
 
         with self._removing_on_error([filename]):
             return self._commit(prepare).put[0]

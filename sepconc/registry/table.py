@@ -13,7 +13,7 @@ from sepconc.registry.files import read_bytes
 from sepconc.registry.names import check_filename, check_name, check_status, shown
 
 LEGACY_COLUMNS = ("name", "status", "filename", "commit", "script", "args_script")
-COLUMNS = (*LEGACY_COLUMNS, "arch", "dataset", "epoch", "size", "sha256", "date", "dirty", "version")
+COLUMNS = (*LEGACY_COLUMNS, "arch", "dataset", "epoch", "accuracy", "size", "sha256", "date", "dirty", "version")
 REQUIRED_COLUMNS = COLUMNS[:3]
 Key = tuple[str, str]
 
@@ -30,7 +30,8 @@ class Row:
     """One line of the table: where one status of one classifier lies, and what it is.
 
     ``sha256`` is the one of ``<filename>.classif``, whose content gives those of the other two files; empty when it
-    isn't known (older registries). ``size`` is the number of bytes of the three files. ``extra`` holds the columns
+    isn't known (older registries). ``size`` is the number of bytes of the three files, ``accuracy``
+    a fraction, the newest one measured on test images with one crop. ``extra`` holds the columns
     that aren't ours.
     """
 
@@ -43,6 +44,7 @@ class Row:
     arch: str = ""
     dataset: str = ""
     epoch: int | None = None
+    accuracy: str = ""
     size: int | None = None
     sha256: str = ""
     date: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -89,21 +90,25 @@ class TensorBoard(Observer):
     """Writes scalars ``loss``, ``accuracy``, ``lr`` and ``val_error/top<k>`` to a folder, by number of updates."""
 
     def __init__(self, folder: str) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.writer = SummaryWriter(folder)
+        self.folder = folder
+        self.writer: Any = None
 
     def report(self, report: Report) -> None:
         """Nothing: scalars are written once per epoch."""
 
     def epoch_ended(self, end: EpochEnd) -> None:
+        if self.writer is None:  # not before: a training that is refused or finished leaves no empty file
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(self.folder)
         scalars = {"loss": end.loss, "accuracy": end.accuracy, "lr": end.lr}
         scalars |= {f"val_error/top{k}": error for k, error in end.val_errors.items()}
         for tag, value in scalars.items():
             self.writer.add_scalar(tag, value, end.updates)
 
     def close(self) -> None:
-        self.writer.close()
+        if self.writer is not None:
+            self.writer.close()
 
 
 def duration(seconds: float) -> str:

@@ -16,7 +16,7 @@ HEADER = ",".join(COLUMNS)
 
 
 def line(name: str, status: str = "e1", filename: str = HEX) -> str:
-    return f"{name},{status},{filename},c,train.py,args,scatnet,digits,1,10,{SHA},2026-01-01,,0.1.0"
+    return f"{name},{status},{filename},c,train.py,args,scatnet,digits,1,0.98,10,{SHA},2026-01-01,,0.1.0"
 
 
 def table_of(*lines: str, header: str = HEADER) -> Table:
@@ -34,7 +34,7 @@ def again(table: Table) -> Table:
 def test_a_row_has_every_column():
     (row,) = table_of(line("net")).rows()
     assert row == Row(
-        "net", "e1", HEX, "c", "train.py", "args", "scatnet", "digits", 1, 10, SHA, "2026-01-01", "", "0.1.0"
+        "net", "e1", HEX, "c", "train.py", "args", "scatnet", "digits", 1, "0.98", 10, SHA, "2026-01-01", "", "0.1.0"
     )
     assert ",".join(row.cells().values()) == line("net")
 
@@ -142,7 +142,7 @@ def test_quotes_and_line_ends_inside_a_field():
 
 BAD = {
     "half a row": ("X,e1,0123", "3 fields"),
-    "too many fields": (line("X") + ",more", "15 fields"),
+    "too many fields": (line("X") + ",more", "16 fields"),
     "open quote": ('X,e1,"0123', "quotes"),
     "bad name": (line("../X"), "name of a classifier"),
     "empty name": (line(""), "name of a classifier"),
@@ -150,8 +150,8 @@ BAD = {
     "status e0": (line("X", "e0"), "status must be"),
     "path as filename": (line("X", filename="../../x"), "file name"),
     "NUL": (line("X").replace("args", "a\x00b"), "NUL"),
-    "epoch": (line("X").replace(",1,10,", ",one,10,"), "epoch"),
-    "size": (line("X").replace(",1,10,", ",1,-10,"), "size"),
+    "epoch": (line("X").replace(",1,0.98,", ",one,0.98,"), "epoch"),
+    "size": (line("X").replace(",0.98,10,", ",0.98,-10,"), "size"),
     "sha256": (line("X").replace(SHA, SHA[:-1]), "sha256"),
     "duplicate": (line("a"), "above"),
     "a field too long for csv": (line("X").replace("args", "y" * 200_000), "too long"),
