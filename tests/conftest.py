@@ -1,16 +1,18 @@
 """What the tests share: where the optional material is, and what to do when it isn't there."""
 
+import gzip
 import os
 from pathlib import Path
 
 # One thread per process: the processes of pytest-xdist share the cores, and so do the programs that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import pytest  # noqa: E402
+import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
 DATA = Path(os.environ.get("SEPCONC_TEST_DATA", "~/data")).expanduser()
+MNIST_FILES = [f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")]
 
 
 def need(condition: bool, what: str, reason: str) -> None:
@@ -41,3 +43,17 @@ def _own_configuration(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("config")
     (folder / "config.yml").write_text("registry:\n  csv: classif_db.csv\n  folder: classif\n")
     monkeypatch.setenv("SEPCONC_CONFIG", str(folder / "config.yml"))
+
+
+@pytest.fixture(scope="session")
+def mnist_root(request, tmp_path_factory) -> Path:
+    """A folder with MNIST/raw in it."""
+    if all((DATA / "MNIST" / "raw" / name).is_file() for name in MNIST_FILES):
+        return DATA
+    shared = request.getfixturevalue("shared")
+    root = tmp_path_factory.mktemp("mnist")
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in MNIST_FILES:
+        (raw / name).write_bytes(gzip.decompress((shared / "data" / "MNIST" / "raw" / f"{name}.gz").read_bytes()))
+    return root

@@ -4,7 +4,6 @@ import copy
 import json
 import math
 import pickle
-import subprocess
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import sepconc.scores
 from sepconc.errors import ScoreExists
 from sepconc.scores import EvalScores, Records, Score
 

@@ -45,13 +45,7 @@ def make_parser(prog: str = "sepconc") -> Parser:
 def main(arguments: list[str] | None = None, prog: str = "sepconc") -> int:
     """Run one of the listing commands; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    try:
-        options = vars(make_parser(prog).parse_args(arguments))
-    except SystemExit as end:
-        return int(end.code or 0)
-    command.set_up_logging(prog)
-    work = _COMMANDS[options["command"]]
-    return command.run(lambda: print(work(options)), prog=prog)
+    return command.main(make_parser(prog), arguments, lambda options: print(_COMMANDS[options["command"]](options)))
 
 
 def registry() -> Registry:

@@ -5,6 +5,8 @@ Exit codes: 0 done, 1 failed, 2 wrong use, 130 and 143 stopped by Ctrl-C and SIG
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import logging
 import os
 import shlex
@@ -12,6 +14,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
+from typing import Any, TextIO
 
 from sepconc.errors import (
     CorruptFile,
@@ -24,8 +27,33 @@ from sepconc.errors import (
 _FAILURES = (TrainingDiverged, RegistryError, CorruptFile)
 
 
+def main(parser: argparse.ArgumentParser, arguments: list[str], work: Callable[[dict[str, Any]], int | None]) -> int:
+    """Parse, set up logging and do the work on the options; returns the exit code."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # an ASCII terminal sees "?" for what it can't show
+    try:
+        options = vars(parser.parse_args(arguments))
+    except SystemExit as end:
+        code = int(end.code or 0)
+        return run(lambda: code, prog=parser.prog)
+    debug = options.pop("debug", False)
+    set_up_logging(parser.prog, debug=debug)
+    return run(lambda: work(options), prog=parser.prog, debug=debug)
+
+
 def run(work: Callable[[], int | None], *, prog: str, debug: bool = False) -> int:
     """Run a command's work and turn what it raises into a line on stderr and an exit code."""
+    try:
+        return _guarded(work, prog, debug)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except BrokenPipeError:
+                drop(stream)
+
+
+def _guarded(work: Callable[[], int | None], prog: str, debug: bool) -> int:
     try:
         return work() or 0
     except TrainingInterrupted as error:
@@ -35,7 +63,6 @@ def run(work: Callable[[], int | None], *, prog: str, debug: bool = False) -> in
         tell(prog, "interrupted")
         return 130
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - stays open: Python flushes it when it ends
         return 0
     except SepConcError as error:
         if debug:
@@ -50,6 +77,14 @@ def run(work: Callable[[], int | None], *, prog: str, debug: bool = False) -> in
         return _out_of_memory(prog, error, debug)
 
 
+def drop(stream: TextIO) -> None:
+    """Send what is still written to a stream that nobody reads nowhere; else Python complains when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with contextlib.suppress(OSError):
+        os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
 def _out_of_memory(prog: str, error: BaseException, debug: bool) -> int:
     if debug:
         raise error
@@ -59,7 +94,8 @@ def _out_of_memory(prog: str, error: BaseException, debug: bool) -> int:
 
 def tell(prog: str, message: str) -> None:
     """A line for a person, on stderr."""
-    print(f"{prog}: {message}", file=sys.stderr)
+    with contextlib.suppress(BrokenPipeError):
+        print(f"{prog}: {message}", file=sys.stderr)
 
 
 def set_up_logging(prog: str, *, debug: bool = False) -> None:

@@ -60,13 +60,7 @@ def make_parser(prog: str = "eval.py") -> Parser:
 def main(arguments: list[str] | None = None, prog: str = "eval.py") -> int:
     """Run the command; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    try:
-        options = vars(make_parser(prog).parse_args(arguments))
-    except SystemExit as end:
-        return int(end.code or 0)
-    debug = options.pop("debug", False)
-    command.set_up_logging(prog, debug=debug)
-    return command.run(lambda: evaluate(options), prog=prog, debug=debug)
+    return command.main(make_parser(prog), arguments, evaluate)
 
 
 def evaluate(options: dict[str, Any]) -> int:

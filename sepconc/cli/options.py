@@ -6,6 +6,7 @@ Options that weren't given are absent from the parsed namespace, so that the def
 from __future__ import annotations
 
 import argparse
+import difflib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,16 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             **options,
         )
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            flags = [word for word in unknown if word.startswith("-")] or unknown
+            known = [flag for flag in self._option_string_actions if flag.startswith("--")]
+            close = [match for flag in flags for match in difflib.get_close_matches(flag, known, n=1, cutoff=0.7)]
+            hint = f"; close: {', '.join(close)}" if close else ""
+            self.error(f"unknown: {' '.join(unknown)}{hint}")
+        return parsed
 
     def error(self, message: str) -> None:
         self.exit(2, f'{self.prog}: error: {message}. See "{self.prog} --help".\n')

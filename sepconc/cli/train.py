@@ -64,13 +64,7 @@ def main(arguments: list[str] | None = None, prog: str = "train.py") -> int:
     """Run the command; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     parser = make_parser(prog)
-    try:
-        options = vars(parser.parse_args(arguments))
-    except SystemExit as end:
-        return int(end.code or 0)
-    debug = options.pop("debug", False)
-    command.set_up_logging(prog, debug=debug)
-    return command.run(lambda: Training(prog, parser, options, arguments).run(), prog=prog, debug=debug)
+    return command.main(parser, arguments, lambda options: Training(prog, parser, options, arguments).run())
 
 
 class Training:
@@ -194,7 +188,12 @@ class Training:
 
         if self.options.get("max_steps"):
             return console_observer()
-        folder = Path(self.given.get("log_dir") or self.config.logs / self.name)
+        folder = Path(self.given.get("log_dir") or self.config.logs / self.name).expanduser()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f'Logs can\'t be written to "{folder}": {error.strerror}. Choose another folder with --dir.'
+            raise BadParameter(message) from error
         return Observers([console_observer(), TensorBoard(str(folder))])
 
     def _summary(self, classifier: Any) -> None:

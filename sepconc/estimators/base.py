@@ -236,7 +236,7 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
             for metric in plan.metrics:
                 self.eval_scores_.check_free(*place, plan.mode, metric, plan.n_images, plan.settings[metric])
         measurement = evaluation.run_measurement(
-            plan, self, images, batch_size=batch_size or self.batch_size, progress=progress
+            plan, self, images, batch_size=self.batch_size if batch_size is None else batch_size, progress=progress
         )
         for metric, score in measurement.scores.items():
             self.eval_scores_.add(*place, measurement.mode, metric, score, overwrite=overwrite)

@@ -107,9 +107,12 @@ def _stack(X: Any) -> np.ndarray:
 
 def check_finite(images: np.ndarray | torch.Tensor) -> None:
     """Refuse floating images (n, ...) with NaN or infinite pixels, naming the first one."""
-    values = torch.as_tensor(images)
-    if values.is_floating_point() and not values.isfinite().all():
-        first = int((~values.isfinite()).flatten(1).any(dim=1).nonzero()[0])
+    floating = images.is_floating_point() if isinstance(images, torch.Tensor) else images.dtype.kind == "f"
+    if not floating:
+        return
+    finite = images.isfinite() if isinstance(images, torch.Tensor) else np.isfinite(images)
+    if not finite.all():
+        first = finite.reshape(len(finite), -1).all(1).tolist().index(False)
         message = f"Input X contains NaN or infinity (first in image {first}). Remove or mend those images."
         raise BadInput(message)
 

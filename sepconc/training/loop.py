@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from sepconc.errors import TrainingDiverged
-from sepconc.metrics import top_k_accuracy
+from sepconc.metrics import top_k_hits
 from sepconc.training.feeds import Feed, split
 from sepconc.training.observers import Observer, Report
 from sepconc.training.randomness import RandomStreams, permutation
@@ -213,4 +213,5 @@ def validation_errors(net: nn.Module, feed: Feed, *, batch_size: int) -> dict[in
     batches = split(np.arange(len(feed)), batch_size)
     logits = torch.cat([net(x, **options).float().cpu() for x, _ in feed.batches(batches)])
     ranks = [k for k in (1, 5) if k == 1 or logits.shape[1] > 5]
-    return {k: 1.0 - float(top_k_accuracy(logits, feed.labels, k)) for k in ranks}
+    misses = {k: len(feed) - int(top_k_hits(logits, feed.labels, k).sum()) for k in ranks}
+    return {k: count / len(feed) for k, count in misses.items()}

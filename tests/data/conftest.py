@@ -1,6 +1,5 @@
 """Real images for the tests of the data layer: laid out in ~/data, or taken from the folder beside the checkout."""
 
-import gzip
 import os
 from pathlib import Path
 
@@ -8,21 +7,6 @@ import numpy as np
 import pytest
 
 DATA = Path(os.environ.get("SEPCONC_TEST_DATA", "~/data")).expanduser()
-MNIST_FILES = [f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")]
-
-
-@pytest.fixture(scope="session")
-def mnist_root(request, tmp_path_factory) -> Path:
-    """A folder with MNIST/raw in it."""
-    if all((DATA / "MNIST" / "raw" / name).is_file() for name in MNIST_FILES):
-        return DATA
-    shared = request.getfixturevalue("shared")
-    root = tmp_path_factory.mktemp("mnist")
-    raw = root / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    for name in MNIST_FILES:
-        (raw / name).write_bytes(gzip.decompress((shared / "data" / "MNIST" / "raw" / f"{name}.gz").read_bytes()))
-    return root
 
 
 @pytest.fixture(scope="session")
