@@ -103,7 +103,7 @@ def _images(clf: Any, options: dict[str, Any]) -> Any:
     if "dataset" not in options and name not in DATASETS and not name.startswith(("folder:", "npz:")):
         message = f'"{options["name"]}" was trained on arrays: say which data set to measure on with -ds.'
         raise BadParameter(message)
-    request = data_request(options, None)
+    request = data_request(options, options.get("seed"))
     side = clf.image_shape_[-1]
     if "size" not in request and dataset_info(name).side != side:
         request["size"] = side

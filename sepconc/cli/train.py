@@ -20,6 +20,9 @@ from sepconc.report import operator_text, training_summary
 _DUMMY_IMAGES = 64
 _CONTROLS = ("name", "resume_epoch", "resume", "evaluate", "overwrite", "max_steps", "debug")
 
+_EVALUATING = ("name", "data", "n_imgs", "nb_classes", "class_indices", "size", "download", "dummy", "batch_size",
+               "device", "workers", "backend")  # fmt: skip
+
 _EPILOG = """\
 examples:
   %(prog)s digits-scatnet -a scatnet -ds digits --scattering-J 3 --epochs 60
@@ -45,7 +48,7 @@ def make_parser(prog: str = "train.py") -> Parser:
     parser.add_argument("--resume", metavar="PATH", help="go on from a file: the .tar of a registry")
     parser.add_argument("-e", "--evaluate", action="store_true", help="measure on the validation images; don't train")
     parser.add_argument("-f", "--overwrite", action="store_true", help="start again, replacing what has this name")
-    parser.add_argument("--max-steps", type=int, metavar="N", help="stop after N updates and store nothing")
+    parser.add_argument("--max-steps", type=int, metavar="N", help="stop after N more updates and store nothing")
     parser.add_argument("--debug", action="store_true", help="show the trace of an error")
     parser.add_argument("--version", action="version", version=f"sepconc {__version__}", help="print the version")
     add_data_options(parser, evaluating=False)
@@ -200,6 +203,7 @@ class Training:
         if self.options.get("max_steps"):
             print(f"{self.name}: {len(classifier.losses_)} updates, nothing stored (--max-steps)")
             return
+        evaluating = "sepconc eval" if self.prog.startswith("sepconc") else "python eval.py"
         errors = classifier.val_errs_
         best = min(errors, key=lambda epoch: errors[epoch][1], default=None)
         dataset = classifier.dataset_["name"]
@@ -215,17 +219,16 @@ class Training:
             best_error=errors[best][1] if errors else None,
             best_epoch=best,
             stored=str(self.config.registry_csv),
-            evaluate_command=f"python eval.py {self.name} -s checkpoint -em onecrop",
+            evaluate_command=f"{evaluating} {self.name} -em onecrop",
         )
         print(summary)
         for operator, values in getattr(classifier, "frame_diagnostics_", {}).items():
             print(f"{operator + ':':<28}{operator_text(values)}")
 
     def _evaluate(self) -> int:
-        from sepconc.cli.eval import main as evaluate
+        from sepconc.cli.eval import evaluate
 
-        passed = {"dataset": self._dataset(), **{k: self.options[k] for k in ("data", "n_imgs") if k in self.options}}
-        flags = [text for key, value in passed.items() for text in (f"--{key.replace('_', '-')}", str(value))]
-        if self.options.get("dummy"):
-            flags.append("--dummy")
-        return evaluate([self.name, "--split", "val", *flags, "--no-store"], prog=self.prog)
+        passed = {name: self.options[name] for name in _EVALUATING if name in self.options}
+        seed = {"seed": self.given["random_state"]} if "random_state" in self.given else {}
+        split = "val" if self.options.get("split", "train") == "train" else self.options["split"]
+        return evaluate({"dataset": self._dataset(), **passed, **seed, "split": split, "no_store": True})

@@ -1,0 +1,294 @@
+"""``eval.py``: modes, metrics and their options, what is stored, wrong use."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sepconc.estimators.base import ImageClassifier
+from sepconc.scores import Score
+
+from .conftest import SMALL, one_line_error
+
+FEW = ["--n-imgs", "40"]
+
+
+def score(mode: str, metric: str, split: str = "test", dataset: str = "digits") -> Score:
+    """The only stored score of a measurement."""
+    records = ImageClassifier.load("net", load_net=False).eval_scores_[dataset][split][mode][metric]
+    assert len(records) == 1
+    return records[0]
+
+
+def stored_modes(split: str = "test") -> dict[str, set[str]]:
+    """The stored modes, with their metrics."""
+    scores = ImageClassifier.load("net", load_net=False).eval_scores_
+    return {mode: set(metrics) for mode, metrics in scores.get("digits", {}).get(split, {}).items()}
+
+
+def files_of(place: Path, status: str) -> list[Path]:
+    with (place / "classif_db.csv").open(newline="", encoding="utf-8") as file:
+        name = next(row["filename"] for row in csv.DictReader(file) if row["status"] == status)
+    return sorted((place / "classif").glob(f"{name}.*"))
+
+
+# ---------------------------------------------------------------------- modes and metrics
+
+
+def test_onecrop_is_the_default_and_agrees_with_predict(trained, evaluate):
+    outcome = evaluate("net")
+    assert outcome.code == 0, outcome.err
+    assert stored_modes() == {"onecrop": {"top1", "top1_5"}}
+    stored = score("onecrop", "top1")
+    assert stored.n_images == 360
+    from sepconc.data.readers import load_dataset
+
+    assert stored() == pytest.approx(ImageClassifier.load("net").score(load_dataset("digits", "test")), abs=1 / 360)
+    lines = outcome.out.splitlines()
+    assert lines[0].split() == ["dataset", "split", "mode", "metric", "value", "images", "date"]
+    assert f"{100 * stored():.1f} %" in lines[2]
+
+
+@pytest.mark.parametrize(("words", "mode"), [([], "fivecrops"), (["--mirror"], "tencrops")])
+def test_crops(trained, evaluate, words, mode):
+    outcome = evaluate("net", "-em", "tencrops", *FEW, *words)
+    assert outcome.code == 0, outcome.err
+    assert stored_modes() == {mode: {"top1", "top1_5"}}
+    assert mode in outcome.out
+    assert score(mode, "top1").settings["n_crops"] == (10 if mode == "tencrops" else 5)
+    assert score(mode, "top1").settings["eval_resize"] == 36
+
+
+def test_shifts_with_every_metric_and_option(trained, evaluate):
+    words = ["-m", "top1", "top1_5", "kldiv", "mfr", "--max-shift", "4", "--pixel-divide", "2", "--max-step-size", "3"]
+    outcome = evaluate("net", "-s", "checkpoint", "-em", "shifts", *words, "--shift-direction", "diagonal", *FEW)
+    assert outcome.code == 0, outcome.err
+    assert stored_modes() == {"shifts_diagonal": {"top1", "top1_5", "kldiv", "mfr"}}
+    flips, divergences = score("shifts_diagonal", "mfr"), score("shifts_diagonal", "kldiv")
+    assert sorted(flips()) == [1, 2, 3]
+    assert len(divergences()) == 4 * 2 + 1
+    assert divergences()[0] == 0
+    settings = flips.settings
+    assert (settings["max_shift"], settings["pixel_divide"], settings["max_step_size"]) == (4, 2, 3)
+    assert settings["normalized"] is True
+
+
+@pytest.mark.parametrize(("direction", "patches"), [("horizontal", 3), ("vertical", 3), ("all", 9)])
+def test_directions(trained, evaluate, direction, patches):
+    words = ["--shift-direction", direction, "--max-shift", "2", "-m", "kldiv", *FEW]
+    assert evaluate("net", "-em", "shifts", *words).code == 0
+    mode = "shifts" if direction == "all" else f"shifts_{direction}"
+    assert len(score(mode, "kldiv")()) == patches
+
+
+def test_shifts_by_default(trained, evaluate):
+    assert evaluate("net", "-em", "shifts", *FEW).code == 0
+    stored = score("shifts_horizontal", "mfr")
+    assert sorted(stored()) == [1, 2, 3, 4, 5]
+    assert stored.settings["max_shift"] == 8
+
+
+def test_without_normalisation_is_another_measurement(trained, evaluate):
+    words = ["net", "-em", "shifts", "--max-shift", "1", "-m", "kldiv", *FEW]
+    assert evaluate(*words).code == 0
+    outcome = evaluate(*words, "--no-normalize")
+    assert outcome.code == 0, outcome.err
+    records = ImageClassifier.load("net", load_net=False).eval_scores_["digits"]["test"]["shifts_horizontal"]["kldiv"]
+    assert [record.settings["normalized"] for record in records] == [True, False]
+    assert records[0]() != records[1]()
+    assert "normalized=True" in outcome.out
+    assert "normalized=False" in outcome.out
+
+
+def test_the_older_names_of_metrics_are_accepted(trained, evaluate):
+    assert evaluate("net", "-m", "top1_5_accuracy_scores", *FEW).code == 0
+    assert stored_modes() == {"onecrop": {"top1_5"}}
+
+
+def test_the_batch_size_changes_nothing(trained, evaluate):
+    words = ["net", "-em", "shifts", "--max-shift", "1", *FEW]
+    assert evaluate(*words, "-b", "7").code == 0
+    before = score("shifts_horizontal", "mfr")()
+    assert evaluate(*words, "-b", "64", "-f").code == 0
+    assert score("shifts_horizontal", "mfr")() == before
+
+
+def test_lines_every_so_many_batches(trained, evaluate):
+    outcome = evaluate("net", *FEW, "-b", "8", "--verbose-print-batch", "2")
+    lines = [line for line in outcome.err.splitlines() if "images/s" in line]
+    assert [line.split()[0] for line in lines] == ["16/40", "32/40"]
+    assert all(line.endswith("s left") for line in lines)
+    assert "images/s" not in evaluate("net", "-f", *FEW, "-b", "8").err
+
+
+# ---------------------------------------------------------------------- which images, which classifier
+
+
+def test_a_split_and_a_snapshot(trained, evaluate):
+    assert evaluate("net", "-s", "e1", "--split", "val").code == 0
+    snapshot = ImageClassifier.load("net", "e1")
+    error = 1 - snapshot.eval_scores_["digits"]["val"]["onecrop"]["top1"][0]()
+    assert error == pytest.approx(snapshot.val_errs_[1][1])
+    assert stored_modes("val") == {}
+
+
+def test_images_of_another_data_set(trained, evaluate, mnist_root):
+    outcome = evaluate("net", "-ds", "MNIST", "--data", mnist_root, *FEW)
+    assert outcome.code == 0, outcome.err
+    assert score("onecrop", "top1", dataset="mnist").n_images == 40
+    assert "mnist" in outcome.out
+
+
+def test_images_of_a_file(trained, evaluate):
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (60, 32, 32), dtype=np.uint8), np.arange(60) % 10
+    np.savez("some.npz", X=images, y=labels)
+    outcome = evaluate("net", "-ds", "npz:some.npz", "-em", "shifts", "--max-shift", "1")
+    assert outcome.code == 0, outcome.err
+    assert "npz:some.npz" in outcome.out
+
+
+def test_images_with_other_channels_are_refused(trained, evaluate):
+    one_line_error(evaluate("net", "-ds", "cifar10", "--dummy"), "1 channels", "3")
+
+
+def test_a_classifier_of_some_classes_is_measured_on_them(train, evaluate):
+    plain = [word for word in SMALL if word not in ("--n-imgs", "200")]
+    (Path("classes.txt")).write_text("2 5")
+    assert train("net", *plain, "--epochs", "1", "--class-indices", "classes.txt").code == 0
+    assert evaluate("net").code == 0
+    stored = score("onecrop", "top1")
+    assert stored.settings["class_indices"] == [2, 5]
+    assert stored.n_images < 100
+
+
+def test_dummy_images_store_nothing(trained, evaluate):
+    outcome = evaluate("net", "--dummy", "--n-imgs", "10")
+    assert outcome.code == 0, outcome.err
+    assert "top1: " in outcome.out
+    assert stored_modes() == {}
+
+
+def test_no_store_prints_only(trained, evaluate):
+    outcome = evaluate("net", "--no-store", *FEW)
+    assert outcome.out.startswith("top1: ")
+    assert stored_modes() == {}
+
+
+def test_a_classifier_trained_on_arrays_needs_a_data_set(evaluate):
+    from sepconc import AnalysisClassifier
+
+    X, y = np.random.default_rng(0).random((20, 1, 8, 8), dtype=np.float32), np.arange(20) % 2
+    AnalysisClassifier(frame_width=4, epochs=1, device="cpu").fit(X, y).save("arrays")
+    one_line_error(evaluate("arrays"), '"arrays"', "-ds")
+
+
+# ---------------------------------------------------------------------- scores that exist
+
+
+def test_an_existing_score_is_kept(trained, evaluate):
+    assert evaluate("net", *FEW).code == 0
+    before = score("onecrop", "top1")
+    one_line_error(evaluate("net", *FEW), "--overwrite", "top1", "40 images")
+    assert score("onecrop", "top1") == before
+
+
+@pytest.mark.parametrize("flag", ["-f", "--overwrite"])
+def test_overwrite_measures_again(trained, evaluate, flag):
+    assert evaluate("net", *FEW).code == 0
+    before = score("onecrop", "top1")
+    assert evaluate("net", *FEW, flag).code == 0
+    after = score("onecrop", "top1")
+    assert after() == before()
+    assert (after.commit, after.n_images) == (before.commit, 40)
+
+
+def test_other_settings_are_another_measurement(trained, evaluate):
+    assert evaluate("net", *FEW).code == 0
+    assert evaluate("net", "--n-imgs", "30").code == 0
+    records = ImageClassifier.load("net", load_net=False).eval_scores_["digits"]["test"]["onecrop"]["top1"]
+    assert [record.n_images for record in records] == [40, 30]
+
+
+def test_scores_are_shown(trained, evaluate, sepconc):
+    assert evaluate("net", "-em", "shifts", "--max-shift", "4", *FEW).code == 0
+    outcome = sepconc("show", "net")
+    assert outcome.code == 0
+    assert "shifts_horizontal" in outcome.out
+    assert "1: " in outcome.out
+
+
+def test_training_goes_on_after_a_measurement(trained, evaluate, train):
+    assert evaluate("net", *FEW).code == 0
+    assert train("net", "--epochs", "3").code == 0
+    assert ImageClassifier.load("net").current_epoch_ == 3
+
+
+# ---------------------------------------------------------------------- wrong use
+
+
+@pytest.mark.parametrize(
+    ("words", "texts"),
+    [
+        (["-em", "twocrops"], ["twocrops", "onecrop", "tencrops", "shifts"]),
+        (["-m", "top2"], ["top2", "top1", "top1_5", "kldiv", "mfr"]),
+        (["-em", "shifts", "--shift-direction", "up"], ["up", "horizontal", "vertical", "diagonal", "all"]),
+        (["-m", "mfr"], ["mfr", "shifts"]),
+        (["-em", "tencrops", "-m", "kldiv"], ["kldiv", "shifts"]),
+        (["-em", "shifts", "--max-shift", "0"], ["max_shift", "at least 1", "0"]),
+        (["-em", "shifts", "--pixel-divide", "0"], ["pixel_divide", "at least 1"]),
+        (["-em", "shifts", "--max-step-size", "0"], ["max_step_size", "at least 1"]),
+        (["-b", "0"], ["batch_size", "at least 1"]),
+        (["--n-imgs", "0"], ["n-imgs", "at least 1"]),
+        (["-s", "last"], ["last", "checkpoint", "best", "e30"]),
+        (["-s", "e0"], ["e0"]),
+        (["-s", "e7"], ['"e7"', "checkpoint", "e1", "e2"]),
+        (["-s", "best"], ['"best"', "checkpoint"]),
+        (["-ds", "digit"], ["digit", "digits"]),
+        (["-ds", "imagenet"], ["imagenet"]),
+        (["--split", "all"], ["all", "train", "val", "test"]),
+        (["--device", "tpu"], ["tpu", "cuda"]),
+        (["--frame-width", "3"], ["--frame-width"]),
+    ],
+)
+def test_wrong_use_is_one_line(trained, evaluate, words, texts):
+    one_line_error(evaluate("net", *words), *texts)
+    assert stored_modes() == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "texts"),
+    [("nett", ['"nett"', '"net"', "sepconc list"]), ("../net", ["../net"]), ("a b", ["a b"]), ("", ["name"])],
+)
+def test_a_wrong_name_is_one_line(trained, evaluate, name, texts):
+    one_line_error(evaluate(name), *texts)
+
+
+def test_an_empty_registry_says_so(evaluate):
+    one_line_error(evaluate("net"), '"net"')
+
+
+def test_metrics_without_weights_cannot_be_measured(trained, evaluate, sepconc):
+    for path in files_of(trained, "checkpoint"):
+        if path.suffix == ".tar":
+            path.unlink()
+    outcome = evaluate("net")
+    assert outcome.code in (1, 2)
+    assert ".tar" in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert "Traceback" not in outcome.err
+    assert sepconc("show", "net").code == 0
+    assert evaluate("net", "-s", "e1", *FEW).code == 0
+
+
+@pytest.mark.parametrize("suffix", [".classif", ".tar"])
+def test_a_damaged_file_is_not_measured(trained, evaluate, suffix):
+    path = next(path for path in files_of(trained, "checkpoint") if path.suffix == suffix)
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(data[: len(data) // 2])
+    outcome = evaluate("net")
+    assert outcome.code == 1
+    assert path.name in outcome.err
+    assert outcome.err.count("\n") == 1
