@@ -15,6 +15,7 @@ of a batch is predicted at a time, so the number of shifts doesn't change the me
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -177,7 +178,8 @@ def plan_measurement(
         common |= {"n_crops": 10 if _mirrored(images, mirror) else 5, "eval_resize": 8 * side // 7}
         mode = "tencrops" if common["n_crops"] == 10 else "fivecrops"
     else:
-        common |= {"n_crops": 1, "eval_resize": classifier.eval_resize_}
+        seen_as_is = not hasattr(images, "raw") and tuple(images.image_shape) == tuple(classifier.image_shape_)
+        common |= {"n_crops": 1, "eval_resize": None if seen_as_is else classifier.eval_resize_}
         mode = "onecrop"
     settings = {metric: dict(common) for metric in chosen}
     if "mfr" in chosen:
@@ -186,9 +188,18 @@ def plan_measurement(
 
 
 def run_measurement(
-    plan: Plan, classifier: Classifier, images: Any, *, batch_size: int = 64, progress: Progress | None = None
+    plan: Plan,
+    classifier: Classifier,
+    images: Any,
+    *,
+    batch_size: int = 64,
+    workers: int = 0,
+    progress: Progress | None = None,
 ) -> Measurement:
-    """Carry out a plan that was made for this classifier and these images; see `measure`."""
+    """Carry out a plan that was made for this classifier and these images, with ``workers`` threads that decode files.
+
+    See `measure`.
+    """
     _at_least("batch_size", batch_size, 1)
     settings = plan.settings[plan.metrics[0]]
     log_proba = classifier.log_proba_function(normalize=settings["normalized"])
@@ -196,7 +207,7 @@ def run_measurement(
     tally = _Tally(plan)
     with torch.no_grad():
         for indices in _batches(len(images), batch_size):
-            source = _source(images, indices)
+            source = _source(images, indices, workers)
             outputs = _outputs(plan, classifier, settings, source, log_proba)
             tally.add_batch(outputs, None if labels is None else labels[torch.from_numpy(indices)])
             if progress is not None:
@@ -291,10 +302,11 @@ def _batches(total: int, batch_size: int) -> Iterator[np.ndarray]:
         yield np.arange(start, min(start + batch_size, total))
 
 
-def _source(images: Any, indices: np.ndarray) -> Any:
+def _source(images: Any, indices: np.ndarray, workers: int) -> Any:
     """Give undistorted images: those of a folder have sizes of their own, the others are a tensor (B, C, H, W)."""
     if hasattr(images, "raw"):
-        return [images.raw(int(index)) for index in indices]
+        with ThreadPoolExecutor(max(workers, 1)) as pool:  # decoding leaves Python's lock
+            return list(pool.map(images.raw, indices.tolist()))
     batch = images.batch(indices)
     if batch.is_floating_point() and not batch.isfinite().all():
         bad = int(indices[int((~batch.isfinite()).flatten(1).any(dim=1).nonzero()[0])])
@@ -390,7 +402,7 @@ def _common_settings(classifier: Classifier, images: Any, normalize: bool) -> di
         "channels": channels,
         "normalized": bool(normalize),
         "image_dtype": "uint8" if hasattr(images, "raw") else _dtype_name(images.batch(np.arange(1)).dtype),
-        "dtype": str(getattr(classifier, "eval_dtype_", "float32")),
+        "dtype": "float32",
         "class_indices": _integers(getattr(images, "class_indices", None)),
         "data_sha256": images.checksum(),
     }

@@ -10,10 +10,9 @@ from typing import Any
 from sepconc._version import __version__
 from sepconc.cli import command
 from sepconc.cli.options import Parser
-from sepconc.config import load_config
 from sepconc.data.datasets import DATASETS
 from sepconc.params.archs import ARCHS, list_configs
-from sepconc.registry.store import Registry
+from sepconc.registry.store import configured_registry
 from sepconc.report import registry_table, scores_table, table
 from sepconc.scores import EvalScores
 
@@ -48,16 +47,10 @@ def main(arguments: list[str] | None = None, prog: str = "sepconc") -> int:
     return command.main(make_parser(prog), arguments, lambda options: print(_COMMANDS[options["command"]](options)))
 
 
-def registry() -> Registry:
-    """The registry that the configuration names."""
-    config = load_config()
-    return Registry(config.registry_csv, config.registry_folder, lock_timeout=config.lock_timeout)
-
-
 def list_classifiers(options: dict[str, Any]) -> str:
     """The registry's table."""
     pattern = options.get("pattern", "*")
-    rows = [row for row in registry().rows() if fnmatchcase(row.name, pattern)]
+    rows = [row for row in configured_registry().rows() if fnmatchcase(row.name, pattern)]
     if not options.get("all"):
         named = {row.name for row in rows if row.status == "checkpoint"}
         rows = [row for row in rows if row.status == "checkpoint" or row.name not in named]
@@ -66,7 +59,7 @@ def list_classifiers(options: dict[str, Any]) -> str:
 
 def show(options: dict[str, Any]) -> str:
     """Parameters, provenance and scores of a classifier."""
-    stored = registry().load(options["name"], options.get("status", "checkpoint"), histories=False)
+    stored = configured_registry().load(options["name"], options.get("status", "checkpoint"), histories=False)
     record = stored.record
     learned, where = record["learned"], record["provenance"]
     lines = {

@@ -67,13 +67,18 @@ def evaluate(options: dict[str, Any]) -> int:
     """Load, measure, store, print."""
     from sepconc import evaluation
     from sepconc.config import load_config
-    from sepconc.estimators.base import ImageClassifier
+    from sepconc.estimators import persistence
 
     mode = options.get("eval_mode", "onecrop")
     evaluation.check_choices(mode, options.get("metrics"), options.get("shift_direction"))
-    clf = ImageClassifier.load(options["name"], options.get("status", "checkpoint"))
-    defaults = {key: value for key, value in load_config().defaults.items() if key in _RUNTIME}
-    clf.set_params(**{**defaults, **{key: options[key] for key in _RUNTIME if key in options}})
+    runtime = {**load_config().defaults, **options}
+    clf = persistence.load(
+        options["name"],
+        options.get("status", "checkpoint"),
+        load_net=True,
+        train=False,
+        runtime={key: runtime[key] for key in _RUNTIME if key in runtime},
+    )
     images = _images(clf, options)
     values = clf.evaluate(
         images,
@@ -95,8 +100,9 @@ def evaluate(options: dict[str, Any]) -> int:
 
 def _images(clf: Any, options: dict[str, Any]) -> Any:
     """The images to measure on: by default the test part of the set that the classifier was trained on."""
-    from sepconc.data.datasets import DATASETS, dataset_info
-    from sepconc.data.readers import dummy_like, load_dataset
+    from sepconc.data.datasets import DATASETS
+    from sepconc.data.readers import dummy_like
+    from sepconc.estimators.measuring import load_for
 
     trained_on = clf.dataset_["name"].removeprefix("dummy:")
     name = options.get("dataset") or trained_on
@@ -104,14 +110,10 @@ def _images(clf: Any, options: dict[str, Any]) -> Any:
         message = f'"{options["name"]}" was trained on arrays: say which data set to measure on with -ds.'
         raise BadParameter(message)
     request = data_request(options, options.get("seed"))
-    side = clf.image_shape_[-1]
-    if "size" not in request and dataset_info(name).side != side:
-        request["size"] = side
     if options.get("dummy"):
-        return dummy_like(name, n=request.get("n_imgs", 64), nb_classes=len(clf.classes_), size=side)
-    if "class_indices" not in request and "nb_classes" not in request and dataset_info(name).name == trained_on:
-        request["class_indices"] = clf.dataset_["classes"]
-    return load_dataset(name, options.get("split", "test"), **request)
+        count = request.get("n_imgs", 64)
+        return dummy_like(name, n=count, nb_classes=len(clf.classes_), size=clf.image_shape_[-1])
+    return load_for(clf, name, options.get("split", "test"), **request)
 
 
 class _Progress:

@@ -48,12 +48,12 @@ def flag_name(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
-def all_fields() -> dict[str, tuple[Any, ParamInfo, list[str]]]:
-    """Every field of every architecture: name -> (default, info, architectures that have it)."""
-    fields: dict[str, tuple[Any, ParamInfo, list[str]]] = {}
+def all_fields() -> dict[str, tuple[dict[str, Any], ParamInfo]]:
+    """Every field of every architecture: name -> (default by architecture that has it, info)."""
+    fields: dict[str, tuple[dict[str, Any], ParamInfo]] = {}
     for arch in ARCHS.values():
         for name, (default, info) in param_infos(resolve(arch.params)).items():
-            fields.setdefault(name, (default, info, []))[2].append(arch.name)
+            fields.setdefault(name, ({}, info))[0][arch.name] = default
     return fields
 
 
@@ -64,22 +64,28 @@ def add_fields(parser: argparse.ArgumentParser, only: Iterable[str] | None = Non
     common = parser.add_argument_group("training and images")
     special = parser.add_argument_group("architecture")
     for name in chosen:
-        default, info, archs = fields[name]
-        shared = len(archs) == len(ARCHS)
+        defaults, info = fields[name]
         of_training = name in param_infos(resolve("sepconc.params.training:TrainingParams"))
         group = common if of_training else special
-        where = "" if shared else f" [{', '.join(archs)}]"
-        add_field(group, name, default, info, where)
+        add_field(group, name, defaults, info)
 
 
-def add_field(group: Any, name: str, default: Any, info: ParamInfo, where: str = "") -> None:
+def _defaults_text(defaults: dict[str, Any]) -> str:
+    where = "" if len(defaults) == len(ARCHS) else f" [{', '.join(defaults)}]"
+    values = list(defaults.values())
+    if all(value == values[0] for value in values):
+        return f"{where} (default: {values[0]})"
+    return f"{where} (default: {', '.join(f'{value} for {arch}' for arch, value in defaults.items())})"
+
+
+def add_field(group: Any, name: str, defaults: dict[str, Any], info: ParamInfo) -> None:
     """Add the flag of one field."""
-    text = f"{info.help}{where} (default: {default})".replace("%", "%%")
+    text = f"{info.help}{_defaults_text(defaults)}".replace("%", "%%")
     flags = [*info.flags, flag_name(name)]
     if info.type is bool:
         group.add_argument(*flags, dest=name, action=argparse.BooleanOptionalAction, help=text)
         return
-    options: dict[str, Any] = {"dest": name, "help": text, "type": info.parse or info.type}
+    options: dict[str, Any] = {"dest": name, "help": text, "type": _converter(info)}
     if info.choices:
         options["choices"] = info.choices
         options["metavar"] = "{" + ",".join(map(str, info.choices)) + "}"
@@ -88,6 +94,19 @@ def add_field(group: Any, name: str, default: Any, info: ParamInfo, where: str =
     if info.per_block or info.several:
         options |= {"nargs": "+", "action": PerBlockAction}
     group.add_argument(*flags, **options)
+
+
+def _converter(info: ParamInfo) -> Callable[[str], Any]:
+    """Text -> value, with an error that says what the option is."""
+
+    def convert(text: str) -> Any:
+        try:
+            return (info.parse or info.type)(text)
+        except ValueError:
+            message = f"{text!r} can't be read. {info.help}"
+            raise argparse.ArgumentTypeError(message) from None
+
+    return convert
 
 
 class PerBlockAction(argparse.Action):
@@ -126,10 +145,10 @@ def add_data_options(parser: argparse.ArgumentParser, *, evaluating: bool) -> No
 
 def step_lr(text: str) -> str:
     """Epochs between two divisions of the learning rate -> the schedule's name."""
-    epochs = int(text)
-    if epochs < 1:
-        raise ValueError
-    return f"StepLR{epochs}"
+    if not text.isdecimal() or int(text) < 1:
+        message = f"{text!r} isn't a number of epochs. Give an integer of at least 1"
+        raise argparse.ArgumentTypeError(message)
+    return f"StepLR{int(text)}"
 
 
 def classifier_params(arch: str, given: dict[str, Any], warn: Callable[[str], None]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,11 @@ from sepconc._version import __version__
 from sepconc.cli import command
 from sepconc.cli.options import Parser, add_data_options, add_fields, classifier_params, data_request, step_lr
 from sepconc.config import load_config
-from sepconc.errors import BadParameter, ClassifierNotFound
+from sepconc.errors import BadParameter
 from sepconc.params.archs import find_arch, list_archs, list_configs, resolve
 from sepconc.params.field import param_infos
 from sepconc.registry.names import check_name
+from sepconc.registry.store import configured_registry
 from sepconc.report import operator_text, training_summary
 
 _DUMMY_IMAGES = 64
@@ -77,11 +77,11 @@ class Training:
         self.prog = prog
         self.name = check_name(options["name"])
         self.config = load_config()
-        self.options, arguments = self._with_stored(parser, options, arguments)
-        self.command = command.command_line("train.py", arguments)
+        self.arguments = arguments
+        self.options = self._with_stored(options)
         self.arch = self.options.get("arch")
         if self.arch is None:
-            message = f'"{self.name}" isn\'t stored yet: say which architecture with -a ({", ".join(list_archs())}).'
+            message = f'"{self.name}" {self._unknown()}: say which architecture with -a ({", ".join(list_archs())}).'
             raise BadParameter(message)
         self.given = self._params()
 
@@ -98,36 +98,39 @@ class Training:
             observer=self._observer(),
             max_steps=self.options.get("max_steps"),
             resume=self._resume(),
-            command=self.command,
+            command=self._command(),
         )
         self._summary(classifier)
         return 0
 
-    def _with_stored(
-        self, parser: Parser, options: dict[str, Any], arguments: list[str]
-    ) -> tuple[dict[str, Any], list[str]]:
+    def _with_stored(self, options: dict[str, Any]) -> dict[str, Any]:
         """For a stored name and no architecture given, the options it was trained with come first."""
         if "arch" in options:
             find_arch(options["arch"])
-            return options, arguments
-        row = self._stored_row()
-        if row is None or not row.args_script:
-            return options, arguments
-        stored = shlex.split(row.args_script)
-        merged = {**vars(parser.parse_args(stored)), **options}
-        for control in ("resume_epoch", "resume", "overwrite", "evaluate", "max_steps"):
-            if control not in options:
-                merged.pop(control, None)
-        return merged, [*stored, *arguments[1:]] if arguments[0] == self.name else stored
+            return options
+        stored = self._stored_options()
+        return {**{name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()}, **options}
 
-    def _stored_row(self) -> Any:
-        from sepconc.registry.store import Registry
+    def _stored_options(self) -> dict[str, Any]:
+        registry = configured_registry()
+        if not registry.statuses(self.name):
+            return {}
+        record = registry.load(self.name, registry.latest(self.name).status, histories=False).record
+        return record["provenance"].get("options") or {}
 
-        registry = Registry(self.config.registry_csv, self.config.registry_folder)
-        try:
-            return registry.latest(self.name)
-        except ClassifierNotFound:
-            return None
+    def _unknown(self) -> str:
+        return "was trained from Python" if configured_registry().statuses(self.name) else "isn't stored yet"
+
+    def _command(self) -> Any:
+        """What is recorded: the command as typed, and the options that a later run starts from."""
+        from sepconc.estimators.persistence import Command
+
+        script, arguments = command.command_line(self.prog, self.arguments)
+        kept = {name: value for name, value in self.options.items() if name not in _CONTROLS}
+        for name in ("data", "class_indices"):
+            if name in kept and Path(kept[name]).expanduser().exists():
+                kept[name] = str(Path(kept[name]).expanduser().absolute())
+        return Command(script, arguments, kept)
 
     def _params(self) -> dict[str, Any]:
         """The classifier's parameters that were given, or that config.yml has defaults for."""
@@ -162,21 +165,26 @@ class Training:
     def _images(self) -> tuple[Any, Any]:
         """Training and validation images."""
         from sepconc.data.readers import dummy_like, load_dataset
+        from sepconc.data.splits import read_class_indices
 
         request = data_request(self.options, self.given.get("random_state"))
         if self.options.get("dummy"):
             dummy = {key: request[key] for key in ("nb_classes", "size") if key in request}
+            if "class_indices" in request:
+                dummy["nb_classes"] = len(read_class_indices(request["class_indices"]))
             return dummy_like(self._dataset(), n=request.get("n_imgs", _DUMMY_IMAGES), **dummy), None
         validation = not self.options.get("no_validation")
         split = self.options.get("split", "train")
         train = load_dataset(self._dataset(), split, validation=validation, **request)
+        if split == "test":
+            command.tell(self.prog, "training on the test images, as --split test says.")
         if not validation or split != "train":
             return train, None
         request.pop("n_imgs", None)
         return train, load_dataset(self._dataset(), "val", **request)
 
     def _resume(self) -> Any:
-        from sepconc.estimators.fitting import Resume
+        from sepconc.estimators.resuming import Resume
 
         path = self.options.get("resume")
         return Resume(
@@ -228,7 +236,14 @@ class Training:
     def _evaluate(self) -> int:
         from sepconc.cli.eval import evaluate
 
+        if "resume" in self.options:
+            message = "-e measures what is stored under the name; it takes no --resume. Name the snapshot with -r."
+            raise BadParameter(message)
+        epoch = self.options.get("resume_epoch")
+        status = "checkpoint" if epoch is None else f"e{epoch}"
         passed = {name: self.options[name] for name in _EVALUATING if name in self.options}
         seed = {"seed": self.given["random_state"]} if "random_state" in self.given else {}
         split = "val" if self.options.get("split", "train") == "train" else self.options["split"]
-        return evaluate({"dataset": self._dataset(), **passed, **seed, "split": split, "no_store": True})
+        return evaluate(
+            {"dataset": self._dataset(), **passed, **seed, "split": split, "status": status, "no_store": True}
+        )

@@ -52,12 +52,15 @@ class ImageSet:
         (C, H, W).
     in_memory : bool
         Whether a batch costs no more than a copy.
+    is_part : bool
+        Whether only the first images of the split were asked for.
     has_random_views : bool
         Whether :meth:`read` makes random training views (of files, out of the whole photograph).
     """
 
     in_memory = False
     has_random_views = False
+    is_part = False
     image_shape: tuple[int, int, int]
 
     def __init__(
@@ -98,6 +101,14 @@ class ImageSet:
             digest.update(repr((labels.shape, labels.tolist())).encode())
             self._checksum = digest.hexdigest()
         return self._checksum
+
+    def identity(self) -> str:
+        """What tells this set from another one when a training is resumed; :meth:`checksum` where that repeats."""
+        return self.checksum()
+
+    def freshness(self) -> str:
+        """What changes with the content of files when names and sizes don't: part of the key of cached features."""
+        return ""
 
     def subset(self, indices: Any) -> ImageSet:
         """The images at ``indices`` (whole numbers, a mask or a slice) with their labels, in that order."""
@@ -312,6 +323,12 @@ class FolderImages(ImageSet):
         for i in range(len(self)):
             digest.update(b"%b\0%d\0" % (bytes(self._files[i]), self.path(i).stat().st_size))
 
+    def freshness(self) -> str:
+        digest = hashlib.sha256()
+        for i in range(len(self)):
+            digest.update(b"%d\0" % self.path(i).stat().st_mtime_ns)
+        return digest.hexdigest()
+
 
 class TorchDatasetImages(ImageSet):
     """Items of a map-style torch ``Dataset``: (image, label) or image alone.
@@ -368,6 +385,11 @@ class TorchDatasetImages(ImageSet):
         digest.update(f"{self._dtype} {self.image_shape} {len(self)}".encode())
         for k in range(len(self)):
             digest.update(self.batch(k).numpy().tobytes())
+
+    def identity(self) -> str:
+        """Number, shape, type and labels only: the items of a data set with random transforms never repeat."""
+        about = (len(self), self.image_shape, str(self._dtype), None if self.labels is None else self.labels.tolist())
+        return hashlib.sha256(repr(about).encode()).hexdigest()
 
 
 class _Batches(torch.utils.data.Dataset):

@@ -73,7 +73,8 @@ def load_dataset(
     if images.class_indices is None:
         images = _keep_classes(images, request.classes(len(images.classes)))
     if n_imgs is not None:
-        images = images.subset(slice(n_imgs))
+        whole, images = len(images), images.subset(slice(n_imgs))
+        images.is_part = len(images) < whole
     return images if size is None else _resized(images, size)
 
 

@@ -15,9 +15,12 @@ from torch import Tensor, nn
 from sepconc import evaluation
 from sepconc.data.images import ImageSet
 from sepconc.errors import BadInput
-from sepconc.estimators import fitting, inputs, persistence
+from sepconc.estimators import fitting, inputs, measuring, persistence
 from sepconc.estimators.devices import find_device
+from sepconc.estimators.persistence import Command
+from sepconc.estimators.resuming import Resume
 from sepconc.params.field import check_params
+from sepconc.registry.store import configured_registry
 from sepconc.training.feeds import Normalisation
 from sepconc.training.observers import Observer
 
@@ -112,8 +115,8 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         name: str | None = None,
         observer: Observer | None = None,
         max_steps: int | None = None,
-        resume: fitting.Resume | None = None,
-        command: tuple[str, str] = ("", ""),
+        resume: Resume | None = None,
+        command: Command | None = None,
     ) -> Self:
         """:meth:`fit`, with what the command line has besides.
 
@@ -122,11 +125,13 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         observer : receives the reports; by default they are logged.
         max_steps : stop after so many updates and store nothing.
         resume : the state to go on from, instead of the last checkpoint of ``name``.
-        command : script and arguments, recorded with the classifier.
+        command : script, arguments and options, recorded with the classifier.
         """
         check_params(self)
         device = find_device(self.device)
-        plan = fitting.TrainingPlan(name, observer or Observer(), max_steps, resume, command, device)
+        plan = fitting.TrainingPlan(
+            name, observer or Observer(), max_steps, resume or Resume(), command or Command(), device
+        )
         if not (self.warm_start and hasattr(self, "net_")):
             fitting.forget(self)
         data = fitting.prepare(self, X, y, X_val, y_val)
@@ -136,6 +141,9 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None) -> Self:
         """Train for one epoch on ``X``: no validation, no registry. ``classes`` are all labels that will ever come."""
         check_params(self)
+        if hasattr(self, "stored_as_") and not hasattr(self, "net_"):
+            message = f"This {type(self).__name__} was loaded without its network. Load it with load_net=True."
+            raise BadInput(message)
         device = find_device(self.device)
         data = fitting.prepare(self, X, y, None, None, classes=classes, keep=hasattr(self, "net_"))
         fitting.run_one_epoch(self, data, device)
@@ -175,6 +183,7 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
     def _outputs(self, X: Any, *, features: bool = False) -> np.ndarray:
         check_is_fitted(self, "net_")
         images = inputs.in_view(self, inputs.to_images(self, X, fitting=False, min_side=self.min_side()))
+        check_params(self)
         device, dtype = find_device(self.device), getattr(torch, self.predict_dtype)
         net = copy.deepcopy(self.net_).to(device, dtype).eval()
         function = net.features if features else net
@@ -229,19 +238,24 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         check_is_fitted(self, "net_")
         if store:
             persistence.check_stored(self)
-        images = persistence.evaluation_images(self, data, split)
+        images = measuring.evaluation_images(self, data, split)
         place = (images.name, images.split or split)
         plan = evaluation.plan_measurement(self, images, eval_mode=eval_mode, metrics=metrics, **options)
         if not overwrite:
             for metric in plan.metrics:
                 self.eval_scores_.check_free(*place, plan.mode, metric, plan.n_images, plan.settings[metric])
         measurement = evaluation.run_measurement(
-            plan, self, images, batch_size=self.batch_size if batch_size is None else batch_size, progress=progress
+            plan,
+            self,
+            images,
+            batch_size=self.batch_size if batch_size is None else batch_size,
+            workers=self.workers,
+            progress=progress,
         )
         for metric, score in measurement.scores.items():
             self.eval_scores_.add(*place, measurement.mode, metric, score, overwrite=overwrite)
         if store:
-            persistence.store_scores(self, *place, measurement, overwrite=overwrite)
+            persistence.store_scores(self, images, measurement, overwrite=overwrite)
         return {metric: score() for metric, score in measurement.scores.items()}
 
     def label_indices(self, labels: Any) -> np.ndarray:
@@ -296,13 +310,21 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
     @staticmethod
     def list() -> pd.DataFrame:
         """The registry: one row per name and status."""
-        return persistence.registry().frame()
+        return configured_registry().frame()
 
     # ------------------------------------------------------------------ scikit-learn
 
     @property
     def _n_features_out(self) -> int:
         return self.net_.head.linear.in_features
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The state with tensors on the CPU, so that a pickle opens where there is no GPU."""
+        state = dict(super().__getstate__())
+        if "net_" in state and next(self.net_.parameters()).device.type != "cpu":
+            state["net_"] = copy.deepcopy(self.net_).cpu()
+            state["training_state_"] = persistence.on_cpu(state.get("training_state_", {}))
+        return state
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "classes_")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,9 +14,10 @@ from sklearn.utils import check_random_state
 from sepconc.config import load_config
 from sepconc.data.augment import AUGMENTATIONS
 from sepconc.data.datasets import dataset_info
-from sepconc.data.images import ImageSet
+from sepconc.data.images import FolderImages, ImageSet
 from sepconc.errors import BadInput, BadParameter, TrainingInterrupted
-from sepconc.estimators import inputs, persistence
+from sepconc.estimators import inputs, persistence, resuming
+from sepconc.registry.store import configured_registry
 from sepconc.scores import EvalScores
 from sepconc.training.feature_cache import front_end_features
 from sepconc.training.feeds import FeatureFeed, Feed, ImageFeed, Normalisation
@@ -37,23 +37,14 @@ IMPROVEMENT = 1e-4
 
 
 @dataclass(frozen=True)
-class Resume:
-    """Where a training goes on from: a snapshot of the same name, or a file; ``restart`` forgets what is stored."""
-
-    epoch: int | None = None
-    path: Path | None = None
-    restart: bool = False
-
-
-@dataclass(frozen=True)
 class TrainingPlan:
     """What a training is asked, besides parameters and data."""
 
     name: str | None
     observer: Observer
     max_steps: int | None
-    resume: Resume | None
-    command: tuple[str, str]
+    resume: resuming.Resume
+    command: persistence.Command
     device: torch.device
 
 
@@ -85,8 +76,13 @@ def prepare(
     values = inputs.to_labels(clf, images, y)
     if not keep:
         clf.classes_ = np.unique(classes) if classes is not None else inputs.class_values(clf, images, values)
+        clf.class_names_ = inputs.class_names(images, values)
         _resolve_views(clf, images)
-        clf.dataset_ = describe(images)
+    clf.dataset_ = persistence.describe(images)
+    clf.fitted_params_ = persistence.architecture_params(clf)
+    if len(images) < 2:
+        message = "Found array with 1 sample: batch normalisation needs at least 2 images (n_samples = 1). Give more."
+        raise BadInput(message)
     data = TrainingData(inputs.in_view(clf, images), clf.label_indices(values))
     if X_val is None:
         if y_val is not None:
@@ -99,12 +95,6 @@ def prepare(
     return data
 
 
-def describe(images: ImageSet) -> dict[str, Any]:
-    """What identifies a training set."""
-    chosen = None if images.class_indices is None else [int(index) for index in images.class_indices]
-    return {"name": images.name, "split": images.split, "images": len(images), "classes": chosen}
-
-
 def _resolve_views(clf: ImageClassifier, images: ImageSet) -> None:
     info = images.info
     augmentation = clf.augmentation
@@ -112,16 +102,25 @@ def _resolve_views(clf: ImageClassifier, images: ImageSet) -> None:
         augmentation = info.augmentation if info is not None else None
     clf.augmentation_ = None if augmentation == "none" else augmentation
     if clf.augmentation_ is not None and clf.augmentation_ not in AUGMENTATIONS:
-        choices = ", ".join(map(repr, filter(None, AUGMENTATIONS)))
+        choices = ", ".join(map(repr, AUGMENTATIONS))
         message = (
             f"`augmentation` of {type(clf).__name__} must be one of {choices}, "
             f'"auto" or None; got {clf.augmentation!r}.'
         )
         raise BadParameter(message)
     resize = clf.eval_resize
-    if resize == "auto":
-        resize = info.eval_resize if info is not None else None
+    if resize == "auto" and isinstance(images, FolderImages):
+        resize = images.resize
+    elif resize == "auto":
+        resize = None
     clf.eval_resize_ = None if resize == "none" else resize
+    side = max(clf.image_shape_[1:])
+    if clf.eval_resize_ is not None and clf.eval_resize_ < side:
+        message = (
+            f"`eval_resize` of {type(clf).__name__} must be at least the side of the images, {side}; "
+            f"got {clf.eval_resize_}."
+        )
+        raise BadParameter(message)
     clf.normalization_ = _checked_normalisation(clf, images)
 
 
@@ -193,13 +192,18 @@ def run(clf: ImageClassifier, data: TrainingData, plan: TrainingPlan) -> None:
             'Give X_val and y_val, drop "--no-validation", or choose "StepLR30".'
         )
         raise BadParameter(message)
+    if clf.start_epoch >= clf.epochs:
+        message = f"`start_epoch` must be below `epochs`; got {clf.start_epoch} and {clf.epochs}. Ask for more epochs."
+        raise BadParameter(message)
     if plan.name is not None and plan.max_steps is None:
-        persistence.registry().probe()
-    stored = persistence.stored_training(clf, data, plan) if plan.name is not None else None
+        configured_registry().probe()
+    stored = resuming.stored_training(clf, data, plan) if plan.name is not None else None
     trainer = _trainer(clf, plan.device, stored)
-    trainer.schedule.check(data.val_images is not None)
     target = clf.epochs + (trainer.epoch if going_on and plan.name is None else 0)
     if trainer.epoch >= target:
+        if stored is not None and stored.row is None:
+            message = f"{plan.resume.path} has {trainer.epoch} epochs already, of {target}. Ask for more with --epochs."
+            raise BadParameter(message)
         logger.info('"%s" is trained already: %d of %d epochs.', plan.name, trainer.epoch, target)
         clf.training_state_ = _resumable(trainer)
         if stored is not None and stored.row is not None:
@@ -233,7 +237,7 @@ def run_one_epoch(clf: ImageClassifier, data: TrainingData, device: torch.device
     clf.lr_history_[trainer.epoch + 1] = trainer.schedule.lr
     start = time.perf_counter()
     result = trainer.run_epoch(feed, epochs=trainer.epoch + 1, observer=Observer(), print_freq=clf.print_freq)
-    trainer.schedule.step(0.0)
+    trainer.schedule.step(None)
     _count(clf, trainer, result, time.perf_counter() - start)
     _diagnose(clf)
     clf.training_state_ = _resumable(trainer)
@@ -244,7 +248,7 @@ def _resumable(trainer: Trainer) -> dict[str, Any]:
     return {key: value for key, value in trainer.state_dict().items() if key != "net"}
 
 
-def _trainer(clf: ImageClassifier, device: torch.device, stored: persistence.StoredTraining | None) -> Trainer:
+def _trainer(clf: ImageClassifier, device: torch.device, stored: resuming.StoredTraining | None) -> Trainer:
     """A trainer in the right state: fresh, that of ``clf``, or that which is stored."""
     fresh = stored is None and not hasattr(clf, "net_")
     restored = stored is not None and stored.record is not None
@@ -263,10 +267,13 @@ def _trainer(clf: ImageClassifier, device: torch.device, stored: persistence.Sto
     )
     if hasattr(clf, "training_state_"):
         trainer.load_state_dict({"net": net.state_dict(), **clf.training_state_})
-    elif not restored:
+    elif fresh or (stored is not None and not restored):
         _start(clf, trainer)
+    elif not restored:  # loaded without its training state: the optimiser starts afresh, the epochs go on
+        trainer.epoch = clf.current_epoch_
+        trainer.schedule.skip(clf.current_epoch_)
     if stored is not None:
-        persistence.restore_trainer(trainer, stored)
+        resuming.restore_trainer(trainer, stored)
         clf.current_epoch_ = trainer.epoch
     return trainer
 
@@ -400,7 +407,7 @@ def _store(clf: ImageClassifier, trainer: Trainer, target: int, plan: TrainingPl
 def _save(clf: ImageClassifier, statuses: list[str], trainer: Trainer, plan: TrainingPlan) -> None:
     first = not hasattr(clf, "stored_as_")
     persistence.save(clf, plan.name, statuses, overwrite=True, trainer=trainer, command=plan.command)
-    if first and plan.resume is not None and plan.resume.restart:
+    if first and plan.resume.restart:
         persistence.drop_others(plan.name, statuses)
 
 

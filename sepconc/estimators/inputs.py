@@ -57,7 +57,10 @@ def to_images(estimator: Any, X: Any, *, fitting: bool, min_side: int) -> ImageS
 
 
 def in_view(estimator: Any, images: ImageSet) -> ImageSet:
-    """Photographs in files as a fitted estimator sees them: resized to ``eval_resize_``, then cropped."""
+    """Photographs in files as a fitted estimator sees them: resized to ``eval_resize_``, then cropped.
+
+    Arrays have the network's size already and are taken as they are.
+    """
     return images.with_view(resize=estimator.eval_resize_) if isinstance(images, FolderImages) else images
 
 
@@ -185,7 +188,7 @@ def to_labels(estimator: Any, images: ImageSet, y: Any) -> np.ndarray:
     if y is None:
         y = images.labels
         if y is not None and images.classes is not None:
-            return y  # a data set that declares its classes numbers them itself
+            return _in_numbers_of(estimator, images)  # a data set that declares its classes numbers them itself
     if y is None:
         message = (
             f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None. "
@@ -200,14 +203,38 @@ def to_labels(estimator: Any, images: ImageSet, y: Any) -> np.ndarray:
     return y
 
 
+def class_names(images: ImageSet, y: np.ndarray) -> list[str] | None:
+    """Names of the classes, where a data set that declares them gave the labels."""
+    declared = images.classes is not None and y is images.labels
+    return [str(name) for name in images.classes] if declared else None
+
+
+def _in_numbers_of(estimator: Any, images: ImageSet) -> np.ndarray:
+    """Labels of a set that declares its classes, numbered as in the set that ``estimator`` was fitted on."""
+    known, theirs = getattr(estimator, "class_names_", None), [str(name) for name in images.classes]
+    if known is None or known == theirs:
+        return images.labels
+    present = np.unique(images.labels)
+    unknown = [theirs[number] for number in present if theirs[number] not in known]
+    if unknown:
+        message = (
+            f"{images.name} has classes that {type(estimator).__name__} wasn't fitted on: {_some(np.array(unknown))}. "
+            f"It knows {_some(np.array(known))}. Choose classes with class_indices, or another data set."
+        )
+        raise BadInput(message)
+    numbers = np.full(len(theirs), -1)
+    numbers[present] = [known.index(theirs[number]) for number in present]
+    return estimator.classes_[numbers[images.labels]]
+
+
 def class_values(estimator: Any, images: ImageSet, y: np.ndarray) -> np.ndarray:
     """The sorted classes: those that a data set declares, else those in ``y``; at least two."""
     classes = np.unique(y)
     if images.classes is not None and y is images.labels:
         classes = np.arange(len(images.classes))
-    if len(classes) < 2:
+    if len(np.unique(y)) < 2:
         message = (
-            f"{type(estimator).__name__} needs samples of at least 2 classes; got 1 class: {classes[0]!r}. "
+            f"{type(estimator).__name__} needs samples of at least 2 classes; got 1 class: {y.tolist()[0]!r}. "
             "Add images of another class."
         )
         raise BadInput(message)

@@ -81,7 +81,9 @@ class SeparationClassifier(ImageClassifier):
             spread(name, getattr(self, name), n_blocks) for name in ("frame_width", "frame_kernel_size", "frame_stride")
         )
         return [
-            FrameSpec(width, kernel, stride, self.non_linearity, self.zero_bias)
+            FrameSpec(
+                width, kernel, max(kernel // 2, 1) if stride is None else stride, self.non_linearity, self.zero_bias
+            )
             for width, kernel, stride in zip(widths, kernels, strides, strict=True)
         ]
 

@@ -57,7 +57,20 @@ class FrameParams:
 
 @params
 class AnalysisParams(FrameParams, SeparationParams):
-    """Concentration of the image itself."""
+    """Concentration of the image itself, patch by patch.
+
+    The defaults are the paper's for CIFAR-10: atoms of 8×8 at half their side; with patches of one pixel a grey image
+    would keep its signs only.
+    """
+
+    frame_kernel_size: PerBlock = param(8, "Side of an atom, one number or one per block.", at_least=1, per_block=True)
+    frame_stride: PerBlock | None = param(
+        None,
+        "Step between two positions of an atom, one number or one per block; None means half its side.",
+        type=int,
+        at_least=1,
+        per_block=True,
+    )
 
 
 @params

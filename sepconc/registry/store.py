@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from sepconc.config import load_config
 from sepconc.errors import BadParameter, ClassifierExists, ClassifierNotFound, CorruptFile, RegistryError
 from sepconc.registry import files
 from sepconc.registry.commit import Change, Unconfirmed, commit
@@ -416,3 +417,9 @@ def _age(path: Path) -> float:
     except FileNotFoundError:
         return 0.0
     return time.time() - max(status.st_mtime, status.st_ctime)
+
+
+def configured_registry() -> Registry:
+    """The registry that the configuration names."""
+    config = load_config()
+    return Registry(config.registry_csv, config.registry_folder, lock_timeout=config.lock_timeout)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import logging
+import math
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from sepconc._version import __version__
 from sepconc.data.images import ImageSet
+from sepconc.errors import ConfigError, NoSpace
 from sepconc.training.feeds import Feed, ImageFeed, split
 
 logger = logging.getLogger(__name__)
@@ -80,7 +83,9 @@ def _fill(target: Tensor | np.ndarray, feed: Feed, front_end: Callable[[Tensor],
 
 
 def _key(images: ImageSet, feed: ImageFeed, description: str) -> str:
-    parts = [FORMAT, __version__, images.checksum(), feed.normalisation.mean, feed.normalisation.std, description]
+    normalisation = feed.normalisation
+    data = [images.checksum(), images.freshness(), normalisation.mean, normalisation.std]
+    parts = [FORMAT, __version__, *data, description]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
@@ -92,19 +97,16 @@ def _mapped(
     if cached is not None:
         logger.info("features read from %s", path)
         return cached
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f"features-{key}.", suffix=".partial")
-    os.close(handle)
+    temporary = folder / f"features-{key}.{os.getpid()}.partial"
     try:
-        target = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
-        _reserve(temporary)
+        target = _reserved(temporary, shape)
         _fill(target, feed, front_end, batch_size)
         target.flush()
         del target
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
     logger.info("features stored in %s", path)
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
@@ -121,7 +123,20 @@ def _stored(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     return cached if cached.shape == shape and cached.dtype == np.float32 else None
 
 
-def _reserve(path: str) -> None:
-    """Take the disk space now: on a full disk this is an OSError, while writing to the map kills the process."""
-    with open(path, "r+b") as file:
-        os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+def _reserved(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """A new mapped file with its disk space taken: on a full disk, writing to a map would kill the process."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        target = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        message = (
+            f"Features of {4 * math.prod(shape) / 1e9:.1f} GB can't be stored in {path.parent}: {error.strerror}. Set "
+            "cache.folder in config.yml to another folder, or compute them at every epoch with --no-cache-features."
+        )
+        kind = NoSpace if error.errno == errno.ENOSPC else ConfigError
+        raise kind(message) from error
+    return target

@@ -122,7 +122,7 @@ class Trainer:
         if not finite:
             message = (
                 f"A weight became NaN or infinite at epoch {self.epoch + 1}, update {self.step} (learning rate "
-                f"{self.schedule.lr:g}). Try a smaller learning rate; the last stored checkpoint is untouched."
+                f"{self.schedule.lr:g}). Try a smaller learning rate; what was stored before is untouched."
             )
             raise TrainingDiverged(message)
 
@@ -133,7 +133,7 @@ class Trainer:
         message = (
             f"The loss became {loss} at epoch {self.epoch + 1}, update {step} "
             f"(learning rate {self.schedule.lr:g}{batch}). Try a smaller learning rate, and look at those images; "
-            "the last stored checkpoint is untouched."
+            "what was stored before is untouched."
         )
         raise TrainingDiverged(message)
 

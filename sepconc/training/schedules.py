@@ -7,8 +7,6 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 
-from sepconc.errors import BadParameter
-
 
 class Schedule:
     """A schedule that is stepped once per epoch, after validation.
@@ -34,21 +32,12 @@ class Schedule:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def step(self, val_error: float | None) -> None:
-        """End an epoch; ``val_error`` is the top-1 validation error, where there is one."""
+        """End an epoch; without a top-1 validation error, "ReduceLROnPlateau" leaves the rate as it is."""
         if isinstance(self.scheduler, ReduceLROnPlateau):
-            self.check(val_error is not None)
-            self.scheduler.step(val_error)
+            if val_error is not None:
+                self.scheduler.step(val_error)
         elif self.scheduler is not None:
             self.scheduler.step()
-
-    def check(self, has_validation: bool) -> None:
-        """Refuse a schedule that follows the validation error where there is none."""
-        if isinstance(self.scheduler, ReduceLROnPlateau) and not has_validation:
-            message = (
-                'The schedule "ReduceLROnPlateau" follows the validation error, and there is no validation set. '
-                'Give X_val and y_val, drop "--no-validation", or choose "StepLR30".'
-            )
-            raise BadParameter(message)
 
     def skip(self, epochs: int) -> None:
         """Set the rate to what it is after ``epochs`` epochs of a StepLR schedule."""

@@ -149,8 +149,8 @@ def test_images_of_a_file(trained, evaluate):
     assert "npz:some.npz" in outcome.out
 
 
-def test_images_with_other_channels_are_refused(trained, evaluate):
-    one_line_error(evaluate("net", "-ds", "cifar10", "--dummy"), "1 channels", "3")
+def test_images_of_other_classes_are_refused(trained, evaluate):
+    one_line_error(evaluate("net", "-ds", "cifar10", "--dummy"), "classes", "airplane")
 
 
 def test_a_classifier_of_some_classes_is_measured_on_them(train, evaluate):

@@ -1,0 +1,453 @@
+"""What training learns, repeats, refuses and reports."""
+
+import logging
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+import sepconc
+from sepconc.data.images import ArrayImages
+from sepconc.errors import BadParameter, DeviceUnavailable, TrainingDiverged, TrainingInterrupted
+from sepconc.training.observers import Observer
+
+ARCHS = ("analysis", "scatnet", "scatnetblock", "scatnetblockanalysis")
+
+
+class Watching(Observer):
+    """Keeps what is reported, and calls a function at every report."""
+
+    def __init__(self, at_report=lambda report: None, at_end=lambda end: None):
+        self.reports, self.ends, self.closed = [], [], 0
+        self.at_report, self.at_end = at_report, at_end
+
+    def report(self, report):
+        self.reports.append(report)
+        self.at_report(report)
+
+    def epoch_ended(self, end):
+        self.ends.append(end)
+        self.at_end(end)
+
+    def close(self):
+        self.closed += 1
+
+
+# ---------------------------------------------------------------------- what is learned
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_learned_attributes(small, images, arch):
+    X, y = images
+    clf = small(arch, epochs=3, lr_scheduler="StepLR2").fit(X[:100], y[:100], X[100:], y[100:])
+    assert isinstance(clf.net_, torch.nn.Module)
+    np.testing.assert_array_equal(clf.classes_, np.arange(10))
+    assert clf.losses_.dtype == np.float32
+    assert clf.losses_.shape == (3 * 4,)  # 100 images in batches of 32
+    assert list(clf.val_errs_) == [1, 2, 3]
+    assert all(set(errors) == {1, 5} and 0 <= errors[5] <= errors[1] <= 1 for errors in clf.val_errs_.values())
+    assert clf.best_val_err_ == pytest.approx(min(errors[1] for errors in clf.val_errs_.values()), abs=1e-4)
+    assert clf.lr_history_ == pytest.approx({1: 0.01, 2: 0.01, 3: 0.001})
+    assert clf.current_epoch_ == 3
+    assert clf.n_params_ == sum(parameter.numel() for parameter in clf.net_.parameters())
+    assert clf.elapsed_time_ > 0
+    assert clf.eval_scores_ == {}
+    assert (clf.image_shape_, clf.n_features_in_, clf.seed_) == ((1, 8, 8), 64, 0)
+    assert sum(clf.n_params_by_part_.values()) == clf.n_params_
+
+
+@pytest.mark.parametrize(
+    ("arch", "operators"),
+    [
+        ("analysis", ["0.frame"]),
+        ("scatnet", ["0.projection"]),
+        ("scatnetblock", ["0.projection", "1.projection"]),
+        ("scatnetblockanalysis", ["0.projection", "0.frame", "1.projection", "1.frame"]),
+    ],
+)
+def test_frame_diagnostics(small, images, arch, operators):
+    clf = small(arch).fit(*images)
+    assert sorted(clf.frame_diagnostics_) == sorted(operators)
+    for values in clf.frame_diagnostics_.values():
+        assert set(values) >= {"atoms_off_norm", "norm_ratio", "gram_min", "gram_max", "coherence_max"}
+        assert 0 < values["gram_min"] <= values["gram_max"]
+
+
+def test_the_validation_error_is_one_minus_the_score(small, images):
+    X, y = images
+    clf = small("scatnet", epochs=4, lr=0.05).fit(X[:100], y[:100], X[100:], y[100:])
+    assert clf.val_errs_[4][1] == pytest.approx(1 - clf.score(X[100:], y[100:]), abs=1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_top5_needs_more_than_five_classes(small, images, classes):
+    X, y = images
+    clf = small("scatnet").fit(X, y % classes, X, y % classes)
+    assert set(clf.val_errs_[2]) == {1}
+
+
+def test_without_validation_there_are_no_errors(small, images):
+    clf = small("scatnet").fit(*images)
+    assert clf.val_errs_ == {}
+    assert clf.best_val_err_ == float("inf")
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_the_loss_falls_and_digits_are_learned(small, images, arch):
+    X, y = images
+    clf = small(arch, epochs=35, lr=0.05, batch_size=16, lr_scheduler=None).fit(X, y)
+    assert clf.losses_[-5:].mean() < 0.5 * clf.losses_[:5].mean()
+    assert clf.score(X, y) > 0.75
+
+
+def test_fit_returns_the_classifier(small, images):
+    clf = small("scatnet", epochs=1)
+    assert clf.fit(*images) is clf
+    assert clf.partial_fit(*images) is clf
+    assert clf.train(*images) is clf
+
+
+def test_parameters_are_not_touched(small, images):
+    clf = small("scatnet", random_state=None, normalize="fit", device="auto")
+    before = clf.get_params()
+    clf.fit(*images)
+    assert clf.get_params() == before
+
+
+def test_the_callers_arrays_are_not_touched(small, images):
+    X, y = images[0].copy(), images[1].copy()
+    clf = small("scatnet", augmentation="flip", normalize="fit").fit(X, y, X, y)
+    clf.predict(X)
+    np.testing.assert_array_equal(X, images[0])
+    np.testing.assert_array_equal(y, images[1])
+
+
+def test_a_read_only_array(small, images):
+    X, y = images[0].copy(), images[1].copy()
+    X.flags.writeable = y.flags.writeable = False
+    assert small("scatnet", epochs=1).fit(X, y).predict(X).shape == y.shape
+
+
+# ---------------------------------------------------------------------- randomness
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_the_same_seed_gives_the_same_training(small, images, arch, same_learned):
+    params = {"augmentation": "pad-crop-flip", "classifier_type": "mlp", "nb_hidden_units": 8}
+    same_learned(small(arch, **params).fit(*images), small(arch, **params).fit(*images))
+
+
+def test_another_seed_gives_another_training(small, images):
+    one, other = (small("scatnet", random_state=seed).fit(*images) for seed in (0, 1))
+    assert np.abs(one.losses_ - other.losses_).max() > 1e-3
+
+
+def test_no_seed_draws_one_and_records_it(small, images, same_learned):
+    one, other = (small("scatnet", random_state=None).fit(*images) for _ in range(2))
+    assert one.seed_ != other.seed_
+    same_learned(small("scatnet", random_state=one.seed_).fit(*images), one)
+    one.save("drawn")
+    assert sepconc.ImageClassifier.load("drawn").seed_ == one.seed_
+
+
+def test_a_random_state_object(small, images):
+    seeds = [small("scatnet", epochs=1, random_state=np.random.RandomState(5)).fit(*images).seed_ for _ in range(2)]
+    assert seeds[0] == seeds[1]
+    assert small("scatnet", epochs=1, random_state=np.int64(5)).fit(*images).seed_ == 5
+
+
+def test_the_global_generators_are_left_alone(small, images):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    np.random.seed(5)  # noqa: NPY002
+    drawn = np.random.random(3)  # noqa: NPY002
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    clf = small("scatnet", classifier_type="mlp", nb_hidden_units=8, augmentation="flip", random_state=None)
+    clf.fit(*images).predict(images[0])
+    assert torch.equal(torch.rand(3), expected)
+    np.testing.assert_array_equal(np.random.random(3), drawn)  # noqa: NPY002
+
+
+def test_fit_does_not_depend_on_the_global_generator(small, images, same_learned):
+    torch.manual_seed(1)
+    one = small("scatnet", classifier_type="mlp", nb_hidden_units=8).fit(*images)
+    torch.manual_seed(2)
+    same_learned(small("scatnet", classifier_type="mlp", nb_hidden_units=8).fit(*images), one)
+
+
+# ---------------------------------------------------------------------- going on
+
+
+def test_fit_starts_afresh(small, images, same_learned):
+    X, y = images
+    clf = small("scatnet").fit(X[:, ::2, ::2], y % 3, X[:50, ::2, ::2], y[:50] % 3)
+    assert clf.image_shape_ == (1, 4, 4)
+    same_learned(clf.fit(X, y), small("scatnet").fit(X, y))
+
+
+def test_warm_start_goes_on(small, images, same_learned):
+    whole = small("scatnet", epochs=4, lr_scheduler="StepLR1").fit(*images)
+    parts = small("scatnet", epochs=2, lr_scheduler="StepLR1", warm_start=True).fit(*images)
+    assert parts.current_epoch_ == 2
+    same_learned(parts.fit(*images), whole)
+
+
+def test_warm_start_keeps_the_classes(small, images):
+    X, y = images
+    clf = small("scatnet", epochs=1, warm_start=True).fit(X, y)
+    clf.fit(X[y < 3], y[y < 3])
+    np.testing.assert_array_equal(clf.classes_, np.arange(10))
+    with pytest.raises(ValueError, match="fitted on images"):
+        clf.fit(X[:, ::2, ::2], y)
+
+
+def test_partial_fit_twice_is_fit_for_two_epochs(small, images, same_learned):
+    twice = small("scatnet", cache_features=False, lr_scheduler="StepLR1")
+    for epoch in (1, 2):
+        twice.partial_fit(*images)
+        assert twice.current_epoch_ == epoch
+    same_learned(twice, small("scatnet", cache_features=False, lr_scheduler="StepLR1", epochs=2).fit(*images))
+    assert sum(twice.n_params_by_part_.values()) == twice.n_params_
+
+
+def test_partial_fit_after_fit_goes_on(small, images, same_learned):
+    clf = small("scatnet", cache_features=False, epochs=1).fit(*images).partial_fit(*images)
+    same_learned(clf, small("scatnet", cache_features=False, epochs=2).fit(*images))
+
+
+def test_partial_fit_with_the_classes_to_come(small, images):
+    X, y = images
+    clf = small("scatnet").partial_fit(X[y < 3], y[y < 3], classes=np.arange(10))
+    np.testing.assert_array_equal(clf.classes_, np.arange(10))
+    clf.partial_fit(X[y >= 3], y[y >= 3])
+    assert clf.current_epoch_ == 2
+    assert clf.predict(X).shape == y.shape
+    with pytest.raises(ValueError, match="never seen"):
+        small("scatnet").partial_fit(X[y < 3], y[y < 3]).partial_fit(X, y)
+
+
+def test_partial_fit_stores_nothing(small, images):
+    small("scatnet").partial_fit(*images)
+    assert sepconc.ImageClassifier.list().empty
+
+
+def test_training_again_forgets_what_was_measured(small, images):
+    X, y = images
+    clf = small("scatnet").fit(X, y).save("measured")
+    clf.evaluate((X, y), store=True)
+    clf.partial_fit(X, y)
+    assert clf.eval_scores_ == {}
+    with pytest.raises(LookupError, match="save"):
+        clf.evaluate((X, y), store=True)
+
+
+def test_start_epoch_counts_as_done(small, images):
+    clf = small("scatnet", epochs=3, start_epoch=2, lr_scheduler="StepLR1").fit(*images)
+    assert list(clf.lr_history_) == [3]
+    assert clf.lr_history_[3] == pytest.approx(1e-4)
+    assert clf.current_epoch_ == 3
+
+
+# ---------------------------------------------------------------------- batches and schedules
+
+
+@pytest.mark.parametrize(("images_", "updates"), [(64, 2), (65, 2), (66, 3), (2, 1), (33, 1)])
+def test_a_last_batch_of_one_joins_the_one_before(small, images, images_, updates):
+    X, y = images
+    clf = small("scatnet", epochs=1).fit(X[:images_], y[:images_])
+    assert len(clf.losses_) == updates
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_accumulated_gradients_are_those_of_the_batch(small, images, parts):
+    one, other = (small("analysis", batch_accum=accum, epochs=1, batch_size=130).fit(*images) for accum in (1, parts))
+    assert len(one.losses_) == len(other.losses_) == 1
+    np.testing.assert_allclose(other.losses_, one.losses_, rtol=0.2)  # batch norm sees the parts
+
+
+def test_reduce_on_plateau(small, images):
+    clf = small("scatnet", epochs=14, lr_scheduler="ReduceLROnPlateau")
+    clf.fit(*images, np.zeros((10, 8, 8)), np.arange(10))  # ten times the same image: an error of 0.9 for ever
+    assert clf.val_errs_[14][1] == pytest.approx(0.9)
+    assert [clf.lr_history_[epoch] for epoch in (1, 12, 13, 14)] == pytest.approx([0.01, 0.01, 0.001, 0.001])
+
+
+def test_reduce_on_plateau_needs_validation(small, images):
+    clf = small("scatnet", lr_scheduler="ReduceLROnPlateau")
+    with pytest.raises(BadParameter, match=r"ReduceLROnPlateau.*no validation set.*X_val"):
+        clf.fit(*images)
+    assert not hasattr(clf, "net_")  # before anything is computed
+
+
+def test_no_schedule_keeps_the_rate(small, images):
+    for schedule in (None, "none"):
+        clf = small("scatnet", epochs=3, lr_scheduler=schedule).fit(*images)
+        assert set(clf.lr_history_.values()) == {0.01}
+
+
+# ---------------------------------------------------------------------- features computed once
+
+
+@pytest.mark.parametrize("arch", ["scatnet", "scatnetblock", "scatnetblockanalysis"])
+def test_cached_features_change_nothing(small, images, arch):
+    X, y = images
+    cached, computed = (small(arch, cache_features=cache).fit(X, y, X, y) for cache in (True, False))
+    np.testing.assert_allclose(cached.losses_, computed.losses_, rtol=1e-4)
+    np.testing.assert_allclose(cached.predict_proba(X), computed.predict_proba(X), atol=1e-4)
+
+
+def test_features_in_a_file(small, images, tmp_path, monkeypatch, same_learned):
+    in_memory = small("scatnet").fit(*images)
+    config = tmp_path / "config.yml"
+    config.write_text("cache:\n  folder: features\n  memory_limit: 0\n")
+    monkeypatch.setenv("SEPCONC_CONFIG", str(config))
+    same_learned(small("scatnet").fit(*images), in_memory)
+    (file,) = (tmp_path / "features").iterdir()
+    written = file.stat().st_mtime_ns
+    same_learned(small("scatnet").fit(*images), in_memory)
+    assert file.stat().st_mtime_ns == written  # read again, not computed again
+    small("scatnet", normalize="fit").fit(*images)
+    small("scatnet", scattering_J=1, P_proj_size=4).fit(*images)
+    assert len(list((tmp_path / "features").iterdir())) == 3  # another normalisation, another transform
+
+
+def test_augmented_images_are_not_cached(small, images, tmp_path, monkeypatch):
+    config = tmp_path / "config.yml"
+    config.write_text("cache:\n  folder: features\n  memory_limit: 0\n")
+    monkeypatch.setenv("SEPCONC_CONFIG", str(config))
+    small("scatnet", augmentation="flip").fit(*images)
+    small("analysis").fit(*images)
+    assert not (tmp_path / "features").exists()
+
+
+# ---------------------------------------------------------------------- a loss that becomes NaN
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+def test_a_diverging_training_stops(small, images, arch):
+    clf = small(arch, lr=1e20, epochs=5)
+    with pytest.raises(TrainingDiverged, match=r"(loss|weight) became .* epoch \d.*smaller learning rate") as error:
+        clf.fit(*images)
+    assert "stored before is untouched" in str(error.value)
+
+
+def test_the_last_good_checkpoint_stays(small, images):
+    X, y = images
+
+    def spoil(end):
+        if end.epoch == 2:
+            with torch.no_grad():
+                next(clf.net_.parameters()).mul_(float("nan"))
+
+    clf = small("scatnet", epochs=4)
+    with pytest.raises(TrainingDiverged, match="epoch 3, update 1"):
+        clf.train(X, y, name="spoilt", observer=Watching(at_end=spoil))
+    good = sepconc.ImageClassifier.load("spoilt")
+    assert good.current_epoch_ == 2
+    np.testing.assert_array_equal(good.predict_proba(X), small("scatnet", epochs=2).fit(X, y).predict_proba(X))
+
+
+def test_weights_that_no_loss_has_seen_are_not_stored(small, images):
+    X, y = images
+    clf = small("scatnet", epochs=2, batch_size=130, lr=3e38, weight_decay=10.0)  # one update per epoch
+    with pytest.raises(TrainingDiverged):
+        clf.fit(X, y, name="overflowing")
+    frame = sepconc.ImageClassifier.list()
+    for status in frame.status:
+        weights = sepconc.ImageClassifier.load("overflowing", status).net_.state_dict().values()
+        assert all(torch.isfinite(value).all() for value in weights)
+
+
+def test_a_data_set_with_a_bad_pixel_stops_and_names_the_images(small, images):
+    X = torch.from_numpy(images[0])[:, None].clone()
+    X[40, 0, 3, 3] = float("nan")
+    data = torch.utils.data.TensorDataset(X, torch.from_numpy(images[1]))
+    with pytest.raises((TrainingDiverged, ValueError), match=r"images|NaN"):
+        small("scatnet", cache_features=False).fit(data)
+
+
+# ---------------------------------------------------------------------- reports, limits, signals
+
+
+def test_reports(small, images):
+    watching = Watching()
+    small("scatnet", print_freq=2).train(*images, observer=watching)
+    steps = [(report.epoch, report.step, report.steps) for report in watching.reports]
+    assert steps == [(epoch, step, 5) for epoch in (1, 2) for step in (2, 4, 5)]
+    assert [end.epoch for end in watching.ends] == [1, 2]
+    assert [end.updates for end in watching.ends] == [5, 10]
+    assert all(0 <= end.accuracy <= 1 for end in watching.ends)
+    assert watching.closed == 1
+
+
+def test_fit_logs_and_prints_nothing(small, images, caplog, capsys):
+    with caplog.at_level(logging.INFO, logger="sepconc"):
+        small("scatnet").fit(*images)
+    assert "epoch 2/2" in caplog.text
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("steps", [1, 4, 5, 6, 100])
+def test_max_steps_stops_and_stores_nothing(small, images, steps):
+    clf = small("scatnet").train(*images, name="stopped", max_steps=steps)
+    assert len(clf.losses_) == min(steps, 10)
+    assert sepconc.ImageClassifier.list().empty
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_without_a_name(small, images, number):
+    clf = small("scatnet", print_freq=1)
+    observer = Watching(at_report=lambda report: os.kill(os.getpid(), number) if report.step == 2 else None)
+    before = signal.getsignal(number)
+    with pytest.raises(TrainingInterrupted, match=r"after 0 epochs and 2 updates\. Nothing was stored") as error:
+        clf.train(*images, observer=observer)
+    assert error.value.signal == number
+    assert isinstance(error.value, KeyboardInterrupt)
+    assert signal.getsignal(number) is before
+    assert observer.closed == 1
+    assert len(clf.losses_) == 2
+
+
+def test_tensorboard_files(small, images, tmp_path):
+    small("scatnet", log_dir=str(tmp_path / "logs")).fit(*images)
+    (file,) = (tmp_path / "logs").iterdir()
+    assert file.name.startswith("events.out")
+    assert file.stat().st_size > 0
+
+
+# ---------------------------------------------------------------------- devices
+
+
+def test_cuda_where_there_is_none(small, images, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    for fit in ("fit", "partial_fit"):
+        with pytest.raises(DeviceUnavailable, match="no CUDA device"):
+            getattr(small("scatnet", device="cuda"), fit)(*images)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("arch", ARCHS)
+def test_training_on_a_gpu(small, images, arch):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    X, y = images
+    on_gpu, on_cpu = (small(arch, device=device, lr=1e-3).fit(X, y, X, y) for device in ("cuda", "cpu"))
+    assert next(on_gpu.net_.parameters()).is_cuda
+    np.testing.assert_allclose(on_gpu.losses_, on_cpu.losses_, rtol=1e-2)
+    np.testing.assert_allclose(on_gpu.predict_proba(X), on_cpu.predict_proba(X), atol=1e-2)
+    on_gpu.save("gpu")
+    loaded = sepconc.ImageClassifier.load("gpu")
+    np.testing.assert_allclose(loaded.predict_proba(X), on_gpu.predict_proba(X), atol=1e-9)
+    on_gpu.set_params(device="cpu")
+    np.testing.assert_allclose(on_gpu.predict_proba(X), loaded.predict_proba(X), atol=1e-6)
+
+
+def test_a_set_of_images_keeps_its_labels(small, images):
+    X, y = images
+    data = ArrayImages(X[:, None], y)
+    clf = small("scatnet", epochs=1).fit(data)
+    assert clf.score(data) == clf.score(X, y)
