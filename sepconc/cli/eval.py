@@ -112,7 +112,9 @@ def _images(clf: Any, options: dict[str, Any]) -> Any:
     request = data_request(options, options.get("seed"))
     if options.get("dummy"):
         count = request.get("n_imgs", 64)
-        return dummy_like(name, n=count, nb_classes=len(clf.classes_), size=clf.image_shape_[-1])
+        images = dummy_like(name, n=count, nb_classes=len(clf.classes_), size=clf.image_shape_[-1])
+        images.classes = images.classes if name != trained_on else clf.class_names_
+        return images
     return load_for(clf, name, options.get("split", "test"), **request)
 
 

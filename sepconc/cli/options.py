@@ -103,7 +103,7 @@ def _converter(info: ParamInfo) -> Callable[[str], Any]:
         try:
             return (info.parse or info.type)(text)
         except ValueError:
-            message = f"{text!r} can't be read. {info.help}"
+            message = f"{text!r} can't be read. {info.help.removesuffix('.')}"
             raise argparse.ArgumentTypeError(message) from None
 
     return convert

@@ -78,6 +78,7 @@ class Training:
         self.name = check_name(options["name"])
         self.config = load_config()
         self.arguments = arguments
+        self.typed = options
         self.options = self._with_stored(options)
         self.arch = self.options.get("arch")
         if self.arch is None:
@@ -242,6 +243,8 @@ class Training:
         epoch = self.options.get("resume_epoch")
         status = "checkpoint" if epoch is None else f"e{epoch}"
         passed = {name: self.options[name] for name in _EVALUATING if name in self.options}
+        if "n_imgs" not in self.typed:
+            passed.pop("n_imgs", None)  # a stored one is the number of training images
         seed = {"seed": self.given["random_state"]} if "random_state" in self.given else {}
         split = "val" if self.options.get("split", "train") == "train" else self.options["split"]
         return evaluate(

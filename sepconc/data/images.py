@@ -1,11 +1,11 @@
-"""Sets of images as the rest of the toolkit sees them: arrays in memory, folders of files, torch data sets.
+"""Sets of images as the rest of the toolkit sees them: arrays in memory, folders of files.
 
 An :class:`ImageSet` gives batches of images by index, on the CPU, before division by 255 and normalisation::
 
     ImageSet
     ├── ArrayImages         one array (n, C, H, W) in memory; uint8 stays uint8
     ├── FolderImages        files decoded when they are asked for
-    └── TorchDatasetImages  items of a map-style torch Dataset
+    └── TorchDatasetImages  items of a map-style torch Dataset (sepconc.data.torch_dataset)
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ImageSet:
     in_memory : bool
         Whether a batch costs no more than a copy.
     is_part : bool
-        Whether only the first images of the split were asked for.
+        Whether these aren't all images of the split and the chosen classes.
     has_random_views : bool
         Whether :meth:`read` makes random training views (of files, out of the whole photograph).
     """
@@ -114,10 +114,11 @@ class ImageSet:
         """The images at ``indices`` (whole numbers, a mask or a slice) with their labels, in that order."""
         chosen = copy.copy(self)
         chosen._checksum = None
-        rows = _rows(indices, len(self))
+        rows = row_numbers(indices, len(self))
         if self.labels is not None:
             chosen.labels = self.labels[rows]
         chosen._keep(rows)
+        chosen.is_part = self.is_part or len(rows) < len(self)
         return chosen
 
     def read(self, batches: Sequence[Any], workers: int = 0, view_seed: int | None = None) -> Iterator[torch.Tensor]:
@@ -201,7 +202,7 @@ class ArrayImages(ImageSet):
         return len(self.images)
 
     def batch(self, indices: Any) -> torch.Tensor:
-        return torch.from_numpy(self.images[_rows(indices, len(self))])
+        return torch.from_numpy(self.images[row_numbers(indices, len(self))])
 
     def _keep(self, rows: np.ndarray) -> None:
         count = len(rows)
@@ -285,7 +286,7 @@ class FolderImages(ImageSet):
 
     def batch(self, indices: Any) -> torch.Tensor:
         """Evaluation's view: the short side resized to ``resize``, the central square: (B, 3, side, side) uint8."""
-        rows = _rows(indices, len(self))
+        rows = row_numbers(indices, len(self))
         result = torch.empty((len(rows), *self.image_shape), dtype=torch.uint8)
         for k, i in enumerate(rows):
             result[k] = views.onecrop([self.raw(i)], self.side, self.resize)[0]
@@ -297,7 +298,7 @@ class FolderImages(ImageSet):
         8–100 % of the area at an aspect ratio of 3/4–4/3, as torchvision's RandomResizedCrop. Each image's view
         depends on (``generator_seed``, index) and on nothing else.
         """
-        rows = _rows(indices, len(self))
+        rows = row_numbers(indices, len(self))
         if workers > 0 and len(rows) > 1:
             return torch.cat(list(self.read(np.array_split(rows, workers), workers, generator_seed)))
         result = torch.empty((len(rows), *self.image_shape), dtype=torch.uint8)
@@ -330,68 +331,6 @@ class FolderImages(ImageSet):
         return digest.hexdigest()
 
 
-class TorchDatasetImages(ImageSet):
-    """Items of a map-style torch ``Dataset``: (image, label) or image alone.
-
-    An image is a tensor or an array (C, H, W) or (H, W), or a PIL image; all have the shape and type of the first.
-    Labels are taken from ``dataset.targets`` where that is what the items hold, otherwise by one pass over the items.
-
-    Parameters
-    ----------
-    dataset : torch.utils.data.Dataset
-    labels : array (n,) or None
-        Overrides those of the data set.
-    **
-        The other attributes of :class:`ImageSet`, by keyword.
-    """
-
-    def __init__(self, dataset: Any, labels: Any = None, **about: Any) -> None:
-        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
-            message = (
-                f"a data set must have a length and items by index; got {type(dataset).__name__}. "
-                "Collect its images in an array first."
-            )
-            raise BadInput(message)
-        if len(dataset) == 0:
-            message = f"a data set must hold at least one image; got an empty {type(dataset).__name__}."
-            raise BadInput(message)
-        self.dataset = dataset
-        self._rows = np.arange(len(dataset))
-        first = _image_tensor(_parts(dataset[0])[0], 0)
-        self.image_shape, self._dtype = tuple(first.shape), first.dtype
-        super().__init__(_labels_of(dataset) if labels is None else labels, **{"name": "dataset", **about})
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def batch(self, indices: Any) -> torch.Tensor:
-        rows = self._rows[_rows(indices, len(self))]
-        result = torch.empty((len(rows), *self.image_shape), dtype=self._dtype)
-        for k, i in enumerate(rows):
-            image = _image_tensor(_parts(self.dataset[int(i)])[0], int(i))
-            if tuple(image.shape) != self.image_shape or image.dtype != self._dtype:
-                message = (
-                    f"item {i} of the data set must be an image {self.image_shape} of {self._dtype} like the first; "
-                    f"got {tuple(image.shape)} of {image.dtype}."
-                )
-                raise BadInput(message)
-            result[k] = image
-        return result
-
-    def _keep(self, rows: np.ndarray) -> None:
-        self._rows = self._rows[rows]
-
-    def _hash_images(self, digest: Any) -> None:
-        digest.update(f"{self._dtype} {self.image_shape} {len(self)}".encode())
-        for k in range(len(self)):
-            digest.update(self.batch(k).numpy().tobytes())
-
-    def identity(self) -> str:
-        """Number, shape, type and labels only: the items of a data set with random transforms never repeat."""
-        about = (len(self), self.image_shape, str(self._dtype), None if self.labels is None else self.labels.tolist())
-        return hashlib.sha256(repr(about).encode()).hexdigest()
-
-
 class _Batches(torch.utils.data.Dataset):
     """Item k is batch k of an image set, or the error that making it raised."""
 
@@ -408,7 +347,7 @@ class _Batches(torch.utils.data.Dataset):
             return BadInput(str(error))  # sent as a value: an error that a worker raises arrives with its whole trace
 
 
-def _rows(indices: Any, count: int) -> np.ndarray:
+def row_numbers(indices: Any, count: int) -> np.ndarray:
     """Whole numbers, a mask or a slice as an array of positions from 0 to ``count`` − 1."""
     if isinstance(indices, slice):
         return np.arange(*indices.indices(count))
@@ -440,65 +379,3 @@ def _from_workers(batches: _Batches, workers: int) -> Iterator[torch.Tensor]:
     del iterator  # the workers end here; kept alive by a traceback, they would hold up the garbage collector
     if isinstance(batch, BadInput):
         raise BadInput(str(batch))
-
-
-def _parts(item: Any) -> tuple[Any, Any]:
-    """Image and label of a data set's item; the label is None where there is none."""
-    if isinstance(item, (tuple, list)):
-        return item[0], item[1] if len(item) > 1 else None
-    return item, None
-
-
-def _image_tensor(image: Any, index: int) -> torch.Tensor:
-    """One item's image as a tensor (C, H, W), uint8, float32 or float64."""
-    if isinstance(image, Image.Image):
-        image = image if image.mode in ("L", "RGB") else decode.to_rgb(image)
-        return torch.from_numpy(np.atleast_3d(np.array(image)).transpose(2, 0, 1).copy())
-    tensor = torch.as_tensor(np.array(image)) if isinstance(image, np.ndarray) else image
-    if isinstance(tensor, torch.Tensor) and tensor.ndim == 2:
-        tensor = tensor[None]
-    known = isinstance(tensor, torch.Tensor) and tensor.dtype in (torch.uint8, torch.float32, torch.float64)
-    if not known or tensor.ndim != 3:
-        what = f"{tuple(image.shape)} of {image.dtype}" if hasattr(image, "dtype") else type(image).__name__
-        message = (
-            f"item {index} of the data set must hold a PIL image, or a tensor or array (C, H, W) or (H, W) of uint8, "
-            f"float32 or float64; got {what}. Put a conversion in the data set's transform."
-        )
-        raise BadInput(message)
-    if tensor.shape[-1] == 3 and tensor.shape[0] not in (1, 3):
-        message = (
-            f"item {index} of the data set must be (C, H, W); got {tuple(tensor.shape)}, channels last. "
-            "Move the axis with image.transpose(2, 0, 1)."
-        )
-        raise BadInput(message)
-    return tensor.detach().cpu()
-
-
-def _labels_of(dataset: Any) -> np.ndarray | None:
-    """Labels of a torch data set: its targets where the items hold them unchanged, otherwise read from the items."""
-    if isinstance(dataset, torch.utils.data.Subset):
-        inner = _targets(dataset.dataset)
-        if inner is not None:
-            return inner[np.asarray(dataset.indices)]
-    targets = _targets(dataset)
-    if targets is not None:
-        return targets
-    labels = [_parts(dataset[i])[1] for i in range(len(dataset))]
-    missing = [label is None for label in labels]
-    if all(missing):
-        return None
-    if any(missing):
-        message = f"every item of the data set must have a label, or none; item {missing.index(True)} has none."
-        raise BadInput(message)
-    return np.asarray([label.item() if hasattr(label, "item") else label for label in labels])
-
-
-def _targets(dataset: Any) -> np.ndarray | None:
-    """``dataset.targets`` if there is one number or name per item and no transform changes it."""
-    targets = getattr(dataset, "targets", None)
-    if targets is None or getattr(dataset, "target_transform", None) is not None:
-        return None
-    targets = np.asarray(targets)
-    if targets.shape != (len(dataset),):
-        return None
-    return targets if _parts(dataset[0])[1] == targets[0] else None

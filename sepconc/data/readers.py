@@ -72,9 +72,9 @@ def load_dataset(
     images = SOURCES[kind](request)
     if images.class_indices is None:
         images = _keep_classes(images, request.classes(len(images.classes)))
+    images.is_part = False  # the splits and classes were cut out of something larger
     if n_imgs is not None:
-        whole, images = len(images), images.subset(slice(n_imgs))
-        images.is_part = len(images) < whole
+        images = images.subset(slice(n_imgs))
     return images if size is None else _resized(images, size)
 
 

@@ -73,16 +73,16 @@ def prepare(
     """Read the data and set the attributes that follow from it; ``keep`` those of an earlier fit."""
     keep = keep or hasattr(clf, "net_")
     images = inputs.to_images(clf, X, fitting=not keep, min_side=clf.min_side())
+    if len(images) < 2:
+        message = "Found array with 1 sample: batch normalisation needs at least 2 images (n_samples = 1). Give more."
+        raise BadInput(message)
     values = inputs.to_labels(clf, images, y)
     if not keep:
         clf.classes_ = np.unique(classes) if classes is not None else inputs.class_values(clf, images, values)
         clf.class_names_ = inputs.class_names(images, values)
         _resolve_views(clf, images)
     clf.dataset_ = persistence.describe(images)
-    clf.fitted_params_ = persistence.architecture_params(clf)
-    if len(images) < 2:
-        message = "Found array with 1 sample: batch normalisation needs at least 2 images (n_samples = 1). Give more."
-        raise BadInput(message)
+    clf.fitted_params_ = persistence.architecture_params(clf) | (persistence.network_params(clf) if keep else {})
     data = TrainingData(inputs.in_view(clf, images), clf.label_indices(values))
     if X_val is None:
         if y_val is not None:

@@ -19,7 +19,8 @@ import torch
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_y, check_consistent_length, validate_data
 
-from sepconc.data.images import ArrayImages, FolderImages, ImageSet, TorchDatasetImages
+from sepconc.data.images import ArrayImages, FolderImages, ImageSet
+from sepconc.data.torch_dataset import TorchDatasetImages
 from sepconc.errors import BadInput
 
 

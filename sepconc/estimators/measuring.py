@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sepconc.data.datasets import dataset_info
-from sepconc.data.images import ImageSet, TorchDatasetImages
+from sepconc.data.images import ImageSet
 from sepconc.data.readers import load_dataset
+from sepconc.data.torch_dataset import TorchDatasetImages
 from sepconc.errors import BadInput
 from sepconc.estimators import inputs
 

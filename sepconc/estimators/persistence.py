@@ -31,6 +31,7 @@ from sepconc.estimators.devices import find_device
 from sepconc.evaluation import Measurement
 from sepconc.params.archs import find_arch, resolve
 from sepconc.params.field import check_names, check_params, param_infos
+from sepconc.params.training import TrainingParams
 from sepconc.registry.names import snapshot_epoch
 from sepconc.registry.store import configured_registry
 from sepconc.registry.table import Row
@@ -148,6 +149,12 @@ def architecture_params(clf: ImageClassifier) -> dict[str, Any]:
     """The parameters that a resumed training can't change."""
     infos = param_infos(type(clf))
     return {name: value for name, value in plain_params(clf).items() if not infos[name][1].runtime}
+
+
+def network_params(clf: ImageClassifier) -> dict[str, Any]:
+    """The parameters that the network of a fitted classifier was built with, whatever was set since."""
+    of_training = param_infos(TrainingParams)
+    return {name: value for name, value in getattr(clf, "fitted_params_", {}).items() if name not in of_training}
 
 
 def plain(value: Any) -> Any:

@@ -9,7 +9,8 @@ from PIL import Image
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from sepconc.data import views
-from sepconc.data.images import ArrayImages, FolderImages, TorchDatasetImages
+from sepconc.data.images import ArrayImages, FolderImages
+from sepconc.data.torch_dataset import TorchDatasetImages
 from sepconc.errors import BadInput, BadParameter
 
 
