@@ -26,7 +26,7 @@ def code_commit() -> tuple[str, bool]:
         return "", False
     try:
         commit = _git(folder, "rev-parse", "HEAD")
-        dirty = bool(_git(folder, "status", "--porcelain", "--untracked-files=no", "--", "*.py"))
+        dirty = bool(_git(folder, "status", "--porcelain", "--untracked-files=no", "--", "sepconc", "*.py", ":!tests", ":!docs"))
     except (OSError, subprocess.SubprocessError):
         return "", False
     return commit, dirty
