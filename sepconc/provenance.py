@@ -26,7 +26,8 @@ def code_commit() -> tuple[str, bool]:
         return "", False
     try:
         commit = _git(folder, "rev-parse", "HEAD")
-        dirty = bool(_git(folder, "status", "--porcelain", "--untracked-files=no", "--", "sepconc", "*.py", ":!tests", ":!docs"))
+        code = ("sepconc", "*.py", ":!tests", ":!docs")
+        dirty = bool(_git(folder, "status", "--porcelain", "--untracked-files=no", "--", *code))
     except (OSError, subprocess.SubprocessError):
         return "", False
     return commit, dirty

@@ -54,6 +54,8 @@ class ImageSet:
         Whether a batch costs no more than a copy.
     is_part : bool
         Whether these aren't all images of the split and the chosen classes.
+    repeats : bool
+        Whether an image is the same whenever it is read; a torch data set may have random transforms.
     has_random_views : bool
         Whether :meth:`read` makes random training views (of files, out of the whole photograph).
     """
@@ -61,6 +63,7 @@ class ImageSet:
     in_memory = False
     has_random_views = False
     is_part = False
+    repeats = True
     image_shape: tuple[int, int, int]
 
     def __init__(

@@ -29,6 +29,8 @@ class TorchDatasetImages(ImageSet):
         The other attributes of :class:`ImageSet`, by keyword.
     """
 
+    repeats = False
+
     def __init__(self, dataset: Any, labels: Any = None, **about: Any) -> None:
         if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
             message = (

@@ -303,7 +303,8 @@ def _feeds(clf: ImageClassifier, data: TrainingData, device: torch.device, *, ca
     augmentation = clf.augmentation_
     feed: Feed = ImageFeed(data.images, data.labels, clf.normalization_, augmentation=augmentation, **options)
     val = data.val_images and ImageFeed(data.val_images, data.val_labels, clf.normalization_, **options)
-    if not cached or augmentation is not None or not getattr(clf.net_, "has_front_end", False):
+    fixed = augmentation is None and data.images.repeats and getattr(clf.net_, "has_front_end", False)
+    if not (cached and fixed):
         return feed, val
     return _cached(clf, feed), val and _cached(clf, val)
 

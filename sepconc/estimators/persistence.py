@@ -179,7 +179,8 @@ def on_cpu(value: Any) -> Any:
 def store_scores(clf: ImageClassifier, images: ImageSet, measurement: Measurement, *, overwrite: bool) -> None:
     """Add a measurement to the record of a classifier that was loaded or saved.
 
-    The table's ``accuracy`` follows the measurements with one crop on all test images of the training's data set.
+    The table's ``accuracy`` follows the measurements with one crop on all test images of the training's data set, at
+    its size and normalised as in training.
     """
     row, dataset, split = check_stored(clf), images.name, images.split
 
@@ -192,7 +193,8 @@ def store_scores(clf: ImageClassifier, images: ImageSet, measurement: Measuremen
     top1 = measurement.scores.get("top1")
     own = dataset == clf.dataset_["name"] and describe(images)["classes"] == clf.dataset_["classes"]
     whole = own and not images.is_part and (split, measurement.mode) == ("test", "onecrop")
-    cells = {"accuracy": f"{top1():.6f}"} if top1 and whole else None
+    as_trained = tuple(images.image_shape) == tuple(clf.image_shape_) and top1 and top1.settings["normalized"]
+    cells = {"accuracy": f"{top1():.6f}"} if whole and as_trained else None
     clf.stored_as_ = configured_registry().update_record(row.name, row.status, row, add, row=cells)
 
 

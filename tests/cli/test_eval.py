@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from sepconc.data.readers import load_dataset
 from sepconc.estimators.base import ImageClassifier
 from sepconc.scores import Score
 
@@ -42,8 +44,6 @@ def test_onecrop_is_the_default_and_agrees_with_predict(trained, evaluate):
     assert stored_modes() == {"onecrop": {"top1", "top1_5"}}
     stored = score("onecrop", "top1")
     assert stored.n_images == 360
-    from sepconc.data.readers import load_dataset
-
     assert stored() == pytest.approx(ImageClassifier.load("net").score(load_dataset("digits", "test")), abs=1 / 360)
     lines = outcome.out.splitlines()
     assert lines[0].split() == ["dataset", "split", "mode", "metric", "value", "images", "date"]
@@ -292,3 +292,102 @@ def test_a_damaged_file_is_not_measured(trained, evaluate, suffix):
     assert outcome.code == 1
     assert path.name in outcome.err
     assert outcome.err.count("\n") == 1
+
+
+# ---------------------------------------------------------------------- classes, files, and images that aren't square
+
+
+def folder_of(root: Path, classes: tuple[str, ...]) -> str:
+    """A data set of small image files, each class of its own colour."""
+    for number, name in enumerate(classes):
+        (root / name).mkdir(parents=True)
+        for k in range(10):
+            pixels = np.random.default_rng((number, k)).integers(0, 120, (40, 50, 3), dtype=np.uint8)
+            pixels[..., number % 3] += 130
+            Image.fromarray(pixels).save(root / name / f"{k}.png")
+    return f"folder:{root}"
+
+
+def accuracy() -> str:
+    with Path("classif_db.csv").open(newline="", encoding="utf-8") as file:
+        return next(row["accuracy"] for row in csv.DictReader(file) if row["status"] == "checkpoint")
+
+
+@pytest.mark.parametrize("words", [["--class-indices", "some.txt"], ["--nb-classes", "3"]])
+def test_a_choice_of_classes_is_numbered_as_the_classifier_does(trained, evaluate, words):
+    Path("some.txt").write_text("2 4 6")
+    assert evaluate("net", *words).code == 0
+    stored, clf = score("onecrop", "top1"), ImageClassifier.load("net")
+    chosen = stored.settings["class_indices"]
+    assert len(chosen) == 3
+    whole = load_dataset("digits", "test")
+    kept = np.isin(whole.labels, chosen)
+    assert stored() == pytest.approx(np.mean(clf.predict(whole)[kept] == whole.labels[kept]), abs=0.02)
+    assert stored() > 0.1
+    assert accuracy() == ""
+
+
+def test_other_classes_are_named(trained, evaluate, place):
+    one_line_error(evaluate("net", "-ds", "fashion-mnist", "--dummy"), "T-shirt/top", "class_indices")
+    one_line_error(evaluate("net", "-ds", folder_of(place / "pets", ("cat", "dog"))), "'cat', 'dog'", "'0', '1'")
+    assert stored_modes() == {}
+
+
+def test_the_table_has_the_accuracy_of_the_whole_test_set(trained, evaluate, sepconc):
+    assert evaluate("net", *FEW).code == 0
+    assert evaluate("net", "--split", "val").code == 0
+    assert evaluate("net", "-em", "shifts", "-m", "top1", "--max-shift", "1").code == 0
+    np.savez("own.npz", X=np.zeros((60, 32, 32), np.uint8), y=np.arange(60) % 10)
+    assert evaluate("net", "-ds", "npz:own.npz").code == 0
+    assert accuracy() == ""
+    assert evaluate("net").code == 0
+    records = ImageClassifier.load("net", load_net=False).eval_scores_["digits"]["test"]["onecrop"]["top1"]
+    (whole,) = [record for record in records if record.n_images == 360]
+    assert accuracy() == f"{whole():.6f}"
+
+
+def test_dummy_images_of_a_classifier_of_some_classes(train, evaluate):
+    Path("some.txt").write_text("2 5")
+    assert train("net", *SMALL, "--epochs", "1", "--class-indices", "some.txt").code == 0
+    outcome = evaluate("net", "--dummy", "--n-imgs", "10")
+    assert outcome.code == 0, outcome.err
+
+
+def test_a_folder_of_images_whatever_the_workers(train, evaluate, place):
+    pets = folder_of(place / "pets", ("cat", "dog"))
+    words = ["-a", "scatnet", "-ds", pets, "--size", "16", "--scattering-J", "2", "--P-proj-size", "4", "-j", "0"]
+    outcome = train("net", *words, "--epochs", "1", "-b", "8", "--seed", "0", "--device", "cpu")
+    assert outcome.code == 0, outcome.err
+    assert ImageClassifier.load("net").eval_resize_ == 18
+    outputs = [evaluate("net", "-f", "-m", "top1", "-b", "2", "-j", workers) for workers in ("0", "2")]
+    assert [outcome.code for outcome in outputs] == [0, 0], outputs
+    tables = [[line.rsplit(maxsplit=1)[0] for line in outcome.out.splitlines()] for outcome in outputs]
+    assert tables[0] == tables[1]
+    stored = score("onecrop", "top1", dataset=pets)
+    assert stored() == ImageClassifier.load("net").score(load_dataset(pets, "test", size=16))
+    assert accuracy() == f"{stored():.6f}"
+    other = folder_of(place / "others", ("cat", "horse"))
+    one_line_error(evaluate("net", "-ds", other), "'horse'", "'cat', 'dog'")
+    assert evaluate("net", "--dummy", "--n-imgs", "6").code == 0
+
+
+def test_images_that_are_not_square(train, evaluate, place):
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    images = rng.integers(0, 60, (60, 8, 12)) + 90 * labels[:, None, None]
+    np.savez("wide.npz", X=images.astype(np.uint8), y=labels)
+    words = ["-a", "scatnet", "-ds", "npz:wide.npz", "--scattering-J", "2", "--P-proj-size", "4", "--device", "cpu"]
+    outcome = train("net", *words, "--epochs", "2", "-b", "16", "--seed", "0")
+    assert outcome.code == 0, outcome.err
+    assert ImageClassifier.load("net").image_shape_ == (1, 8, 12)
+    outcome = evaluate("net")
+    assert outcome.code == 0, outcome.err
+    stored = score("onecrop", "top1", dataset="npz:wide.npz")
+    assert stored.settings["size"] == [8, 12]
+    assert stored() == ImageClassifier.load("net").score(load_dataset("npz:wide.npz", "test"))
+    one_line_error(evaluate("net", "-em", "tencrops"), "square", "8×12", "onecrop")
+
+
+def test_an_unknown_backend_is_one_line(trained, evaluate):
+    one_line_error(evaluate("net", "--backend", "nonsense"), "nonsense", "auto")
+    assert stored_modes() == {}

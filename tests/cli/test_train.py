@@ -576,3 +576,167 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(trained, train, suffix, words)
 def test_debug_shows_the_trace(place):
     with pytest.raises(sepconc.errors.BadParameter):
         train_main(["net", *SMALL, "--lr", "0", "--debug"])
+
+
+# ---------------------------------------------------------------------- going on, and what contradicts itself
+
+
+def tar_of(place: Path, status: str) -> Path:
+    """The file of the stored classifier's weights, copied with what lies beside it."""
+    stem = registry_rows(place)["net", status]["filename"]
+    (place / "copied").mkdir(exist_ok=True)
+    for path in (place / "classif").glob(f"{stem}.*"):
+        (place / "copied" / f"{status}{path.suffix}").write_bytes(path.read_bytes())
+    return place / "copied" / f"{status}.tar"
+
+
+def without_warnings(outcome: Outcome) -> Outcome:
+    """Without the lines that say that a file from elsewhere can't be verified."""
+    lines = [line for line in outcome.err.splitlines() if "can't be verified" not in line]
+    return outcome._replace(err="\n".join(lines))
+
+
+def test_a_file_is_not_resumed_over_a_stored_name(trained, train):
+    path, before = tar_of(trained, "e1"), registry_rows(trained)
+    one_line_error(train("net", "--resume", path), '"net" is stored already', "another name", "-r EPOCH")
+    assert registry_rows(trained) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--lr", "0.5"], "lr 0.01 (stored) instead of 0.5"),
+        (["--n-imgs", "150"], "number of training images 200 (stored) instead of 150"),
+    ],
+)
+def test_a_file_of_another_training_is_not_resumed(trained, train, words, text):
+    path, before = tar_of(trained, "e1"), registry_rows(trained)
+    outcome = train("copy", *SMALL, "--epochs", "2", *words, "--resume", path)
+    one_line_error(without_warnings(outcome), "e1.tar", text)
+    assert registry_rows(trained) == before
+
+
+def test_a_file_that_has_the_epochs_is_not_resumed(trained, train):
+    path, before = tar_of(trained, "e2"), registry_rows(trained)
+    outcome = train("copy", *SMALL, "--epochs", "2", "--resume", path)
+    one_line_error(without_warnings(outcome), "2 epochs already", "--epochs")
+    assert registry_rows(trained) == before
+
+
+@pytest.mark.parametrize(
+    "words", [["-r", "1", "-f"], ["-r", "1", "--resume"], ["-f", "--resume"], ["-r", "1", "-f", "--resume"]]
+)
+def test_one_place_to_go_on_from(trained, train, words):
+    path, before = tar_of(trained, "e1"), registry_rows(trained)
+    words = [*words, path] if words[-1] == "--resume" else words
+    one_line_error(train("net", *words), "contradict each other")
+    assert registry_rows(trained) == before
+
+
+@pytest.mark.parametrize("name_first", [True, False])
+def test_a_name_alone_goes_on_wherever_the_options_stood(train, place, kept, monkeypatch, name_first):
+    (place / "some.txt").write_text("7 1 3")
+    words = [*SMALL, "--class-indices", "some.txt", "--lr-scheduler", "StepLR2", "--no-validation", "--epochs", "1"]
+    assert train(*(["net", *words] if name_first else [*words, "net"])).code == 0
+    (place / "else" / "where").mkdir(parents=True)
+    monkeypatch.chdir(place / "else" / "where")
+    outcome = train(*(["--epochs", "2", "net"] if name_first else ["net", "--epochs", "2"]))
+    assert outcome.code == 0, outcome.err
+    clf = kept[1]
+    assert (clf.current_epoch_, clf.batch_size, clf.lr_scheduler, clf.val_errs_) == (2, 50, "StepLR2", {})
+    assert clf.dataset_["classes"] == [1, 3, 7]
+    assert registry_rows(place)["net", "checkpoint"]["epoch"] == "2"
+
+
+def test_a_name_made_from_python_says_so(train, place):
+    X, y = np.random.default_rng(0).random((20, 1, 8, 8), dtype=np.float32), np.arange(20) % 2
+    sepconc.AnalysisClassifier(frame_width=4, epochs=1, device="cpu").fit(X, y, name="arrays")
+    one_line_error(train("arrays"), '"arrays" was trained from Python', "-a", "scatnet")
+    one_line_error(train("nothing"), '"nothing" isn\'t stored yet', "-a")
+
+
+# ---------------------------------------------------------------------- measuring with -e
+
+
+def val_error(name: str, status: str) -> float:
+    clf = ImageClassifier.load(name, status, load_net=False)
+    return clf.val_errs_[clf.current_epoch_][1]
+
+
+def test_evaluate_measures_a_snapshot(trained, train):
+    before = registry_rows(trained)
+    for epoch in ("1", "2"):
+        outcome = train("net", "-e", "-r", epoch)
+        assert outcome.code == 0, outcome.err
+        assert f"top1: {100 * (1 - val_error('net', f'e{epoch}')):.1f} %" in outcome.out
+    assert val_error("net", "e1") != val_error("net", "e2")
+    one_line_error(train("net", "-e", "-r", "7"), '"e7"', "e1", "e2")
+    one_line_error(train("net", "-e", "--resume", tar_of(trained, "e1")), "--resume", "-r")
+    assert registry_rows(trained) == before
+
+
+def test_evaluate_passes_its_options_on(trained, train, monkeypatch):
+    seen = []
+    measure = ImageClassifier.evaluate
+    monkeypatch.setattr(
+        ImageClassifier, "evaluate", lambda self, *a, **k: seen.append((self, a, k)) or measure(self, *a, **k)
+    )
+    before = registry_rows(trained)
+    (trained / "some.txt").write_text("1 3 7")
+    words = ["--device", "cpu", "-b", "17", "--class-indices", "some.txt", "-j", "0", "--n-imgs", "12"]
+    outcome = train("net", "-e", *words)
+    assert outcome.code == 0, outcome.err
+    clf, (images, *_), options = seen[0]
+    assert (clf.device, clf.workers, options["batch_size"], options["store"]) == ("cpu", 0, 17, False)
+    assert list(images.class_indices) == [1, 3, 7]
+    assert (len(images), images.split) == (12, "val")
+    one_line_error(train("net", "-e", "--device", "tpu"), "tpu", "cuda")
+    assert registry_rows(trained) == before
+
+
+def test_evaluate_measures_all_validation_images(train):
+    words = ["60" if word == "200" else word for word in SMALL]
+    assert train("net", *words, "--epochs", "1").code == 0
+    assert f"top1: {100 * (1 - val_error('net', 'checkpoint')):.1f} %" in train("net", "-e").out
+
+
+# ---------------------------------------------------------------------- nothing to learn, nowhere to store
+
+
+@pytest.mark.parametrize(
+    ("words", "texts"),
+    [
+        (["--start-epoch", "2", "--epochs", "2"], ["start_epoch", "below `epochs`", "2"]),
+        (["--n-imgs", "1"], ["1 sample"]),
+        (["--nb-classes", "1"], ["at least 2 classes", "1 class"]),
+        (["--image-shape", "axb"], ["--image-shape", "'axb'", "(height, width)"]),
+        (["--learning-rate-adjust-frequency", "0"], ["'0'", "at least 1"]),
+        (["--learning-rate-adjust-frequency", "often"], ["'often'", "at least 1"]),
+        (["--normalize", "1,,/2"], ["--normalize", "'1,,/2'", "(mean, std)"]),
+        (["--eval-resize", "7"], ["eval_resize", "at least", "32", "7"]),
+    ],
+)
+def test_a_training_that_cannot_be_is_one_line(train, place, words, texts):
+    outcome = train("net", *SMALL, *words)
+    one_line_error(outcome, *texts)
+    assert ".." not in outcome.err
+    assert not registry_rows(place)
+
+
+def test_features_that_cannot_be_stored_are_one_line(train, place):
+    (place / "config.yml").write_text(
+        "registry: {csv: a.csv, folder: b}\nlogs: runs\ncache: {folder: /proc/nope, memory_limit: 10}\n"
+    )
+    words = [*SMALL, "--epochs", "1"]
+    one_line_error(train("net", *words), "/proc/nope", "cache.folder", "--no-cache-features")
+    assert not (place / "a.csv").exists()
+    outcome = train("net", *words, "--no-cache-features")
+    assert outcome.code == 0, outcome.err
+
+
+def test_a_plateau_schedule_for_some_steps_on_dummy_images(train, place):
+    words = [*SMALL, "--dummy", "--max-steps", "5", "--lr-scheduler", "ReduceLROnPlateau"]
+    outcome = train("net", *words)
+    assert outcome.code == 0, outcome.err
+    assert "5 updates, nothing stored" in outcome.out
+    assert nothing_stored(place)

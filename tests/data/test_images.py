@@ -298,3 +298,50 @@ def test_a_stream_is_refused():
 def test_more_workers_than_processors_are_not_started(folder, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     assert len(list(folder.read(cut(np.arange(4), 1), 64))) == 4  # torch would warn, and warnings are errors
+
+
+# What tells sets apart
+
+
+def test_the_time_of_a_file_is_its_freshness_not_its_identity(tmp_path):
+    for k in range(3):
+        Image.fromarray(array(side=3 + k)[0].transpose(1, 2, 0)).save(tmp_path / f"{k}.png")
+    images = FolderImages(tmp_path, ["0.png", "1.png", "2.png"], [0, 1, 0], side=3)
+    before = images.freshness(), images.identity(), images.with_view().checksum()
+    assert images.freshness() == before[0]
+    os.utime(tmp_path / "1.png", ns=(1, 1))
+    assert images.freshness() != before[0]
+    assert (images.identity(), images.with_view().checksum()) == before[1:]
+    assert images.subset([0, 2]).freshness() != images.freshness()
+
+
+def test_images_in_memory_need_no_freshness():
+    assert ArrayImages(array()).freshness() == ""
+
+
+class Restless(Dataset):
+    """Items that are never the same."""
+
+    def __init__(self, labels):
+        self.labels, self.generator = labels, np.random.default_rng()
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, k):
+        return torch.from_numpy(self.generator.random((1, 4, 4), dtype=np.float32)), self.labels[k]
+
+
+def test_items_that_never_repeat_have_one_identity():
+    one, again, other = (TorchDatasetImages(Restless(labels)) for labels in ([0, 1, 2], [0, 1, 2], [0, 2, 1]))
+    assert one.identity() == again.identity() != other.identity()
+    assert one.checksum() != again.checksum()
+
+
+def test_a_subset_says_that_it_is_a_part():
+    images = ArrayImages(array(), np.arange(10))
+    assert not images.is_part
+    assert not images.subset(slice(None)).is_part
+    part = images.subset(slice(9))
+    assert part.is_part
+    assert part.subset(slice(None)).is_part

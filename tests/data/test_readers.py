@@ -457,3 +457,12 @@ def test_dummies_of_another_kind():
     assert np.bincount(images.labels).tolist() in ([4, 3, 3], [3, 4, 3], [3, 3, 4])
     assert images.checksum() == dummy_like("imagenet", 10, nb_classes=3, size=32).checksum()
     assert images.checksum() != dummy_like("imagenet", 10, nb_classes=3, size=32, seed=1).checksum()
+
+
+def test_only_the_first_images_are_a_part_of_their_split():
+    for split in ("train", "val", "test"):
+        whole = load_dataset("digits", split)
+        assert not whole.is_part
+        assert not load_dataset("digits", split, class_indices=[2, 5]).is_part
+        assert not load_dataset("digits", split, n_imgs=len(whole) + 5).is_part
+        assert load_dataset("digits", split, n_imgs=20).is_part

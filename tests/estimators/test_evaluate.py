@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import sepconc
 from sepconc.data.images import ArrayImages
+from sepconc.data.readers import dummy_like
 from sepconc.errors import BadInput, BadParameter, ScoreExists, UnknownDataset
 from sepconc.evaluation import measure
 from sepconc.metrics import top_k_accuracy
+from sepconc.registry.store import configured_registry as registry
 
 
 @pytest.fixture(scope="module")
@@ -216,3 +219,133 @@ def test_data_that_is_none(on_images, data, error, text):
 def test_before_fit(small, images):
     with pytest.raises(ValueError, match="not fitted"):
         small("scatnet").evaluate(images)
+
+
+# ---------------------------------------------------------------------- the classifier's classes and the data set's
+
+
+def photographs(root, classes=("cat", "dog"), count=10, size=(60, 50)):
+    """A folder with a sub-folder of small images for each class, each class of its own colour."""
+    for number, name in enumerate(classes):
+        (root / name).mkdir(parents=True)
+        for k in range(count):
+            pixels = np.random.default_rng((number, k)).integers(0, 120, (size[1], size[0], 3), dtype=np.uint8)
+            pixels[..., number % 3] += 130
+            Image.fromarray(pixels).save(root / name / f"{k}.png")
+    return f"folder:{root}"
+
+
+def test_a_choice_of_classes_keeps_the_classifiers_numbering(on_digits):
+    chosen = sepconc.load_dataset("digits", "test", class_indices=[2, 4, 6])
+    whole = sepconc.load_dataset("digits", "test")
+    of_choice = np.isin(whole.labels, [2, 4, 6])
+    predicted = on_digits.predict(whole)
+    expected = np.mean(predicted[of_choice] == whole.labels[of_choice])
+    assert expected > 0.2
+    assert on_digits.score(chosen) == pytest.approx(expected)
+    assert on_digits.evaluate(chosen)["top1"] == pytest.approx(expected)
+    assert chosen.labels.max() == 2  # the caller's set is as it was
+
+
+def test_a_data_set_of_other_classes_is_refused(on_digits):
+    other = dummy_like("fashion-mnist", n=20, size=32)
+    for measured in (on_digits.score, on_digits.evaluate):
+        with pytest.raises(BadInput, match=r"dummy:fashion-mnist has classes .*Trouser.*It knows '0', '1'") as caught:
+            measured(other)
+        assert "\n" not in str(caught.value)
+    assert on_digits.eval_scores_ == {}
+
+
+def test_a_folder_of_other_classes_is_refused(small, tmp_path):
+    known = photographs(tmp_path / "known")
+    other = photographs(tmp_path / "other", ("cat", "horse"))
+    clf = small("scatnet", epochs=1).fit(sepconc.load_dataset(known, size=16))
+    assert clf.class_names_ == ["cat", "dog"]
+    assert 0 <= clf.score(sepconc.load_dataset(known, "test", size=16)) <= 1
+    with pytest.raises(BadInput, match="wasn't fitted on: 'horse'"):
+        clf.score(sepconc.load_dataset(other, "test", size=16))
+    with pytest.raises(BadInput, match="wasn't fitted on: 'horse'"):
+        clf.evaluate(other)
+
+
+def test_the_names_of_classes_survive_save_and_load(on_digits):
+    on_digits.save("named")
+    loaded = sepconc.ImageClassifier.load("named")
+    chosen = sepconc.load_dataset("digits", "test", class_indices=[2, 4, 6])
+    assert loaded.class_names_ == [str(k) for k in range(10)]
+    assert loaded.score(chosen) == on_digits.score(chosen) > 0.2
+
+
+def test_a_validation_set_in_another_numbering(small, digits):
+    val = sepconc.load_dataset("digits", "val", class_indices=[2, 4, 6])
+    clf = small("scatnet", scattering_J=3, P_proj_size=12, epochs=12, lr=0.05).fit(digits, X_val=val)
+    labels = np.array([2, 4, 6])[val.labels]
+    assert clf.val_errs_[12][1] == pytest.approx(np.mean(clf.predict(val) != labels))
+    assert clf.val_errs_[12][1] < 0.8
+
+
+# ---------------------------------------------------------------------- the view of files
+
+
+def test_files_of_another_size_have_their_own_view(small, tmp_path):
+    train = sepconc.load_dataset(photographs(tmp_path / "set"), size=16)
+    test = sepconc.load_dataset(train.name, "test", size=16)
+    clf = small("scatnet", epochs=1, normalize=None).fit(train, X_val=test)
+    assert clf.eval_resize_ == 8 * 16 // 7 == 18
+    seen = clf.decision_function(test)
+    np.testing.assert_array_equal(seen, clf.decision_function(test.with_view(resize=40)))  # its own view counts
+    np.testing.assert_array_equal(seen, clf.decision_function(test.batch(slice(None))))
+    assert np.any(seen != clf.decision_function(test.with_view(resize=40).batch(slice(None))))
+    assert clf.val_errs_[1][1] == pytest.approx(1 - clf.score(test))
+    assert clf.evaluate(train.name)["top1"] == pytest.approx(clf.score(test))
+
+
+def test_another_resize_is_what_validation_and_prediction_see(small, tmp_path):
+    train = sepconc.load_dataset(photographs(tmp_path / "set"), size=16)
+    clf = small("scatnet", epochs=1, eval_resize=40).fit(train, X_val=train)
+    view = train.with_view(resize=40).batch(slice(None))
+    np.testing.assert_array_equal(clf.decision_function(train), clf.decision_function(view))
+    assert clf.val_errs_[1][1] == pytest.approx(1 - clf.score(view, train.labels))
+
+
+@pytest.mark.parametrize("of_files", [True, False])
+def test_a_resize_below_the_side_is_refused(small, images, tmp_path, of_files):
+    data = (sepconc.load_dataset(photographs(tmp_path / "set"), size=16),) if of_files else images
+    with pytest.raises(BadParameter, match=r"`eval_resize` of ScatNetClassifier must be at least .*(16|8); got 7"):
+        small("scatnet", eval_resize=7).fit(*data)
+
+
+# ---------------------------------------------------------------------- the table's accuracy
+
+
+def accuracy(name="net"):
+    return registry().find(name).accuracy
+
+
+def test_the_tables_accuracy_is_that_of_the_whole_test_set(on_digits):
+    on_digits.save("net")
+    chosen = sepconc.load_dataset("digits", "test", class_indices=[2, 4, 6])
+    part = sepconc.load_dataset("digits", "test", n_imgs=30)
+    subset = sepconc.load_dataset("digits", "test").subset(np.arange(20))
+    arrays = ArrayImages(subset.images, subset.labels, name="mine", split="test")
+    for data in (chosen, part, subset, arrays):
+        on_digits.evaluate(data, store=True)
+        assert accuracy() == ""
+    on_digits.evaluate("digits", split="val", store=True)
+    on_digits.evaluate(part, "tencrops", store=True)
+    on_digits.evaluate("digits", normalize=False, store=True)
+    on_digits.evaluate(sepconc.load_dataset("digits", "test", size=16), store=True)
+    assert accuracy() == ""
+    value = on_digits.evaluate("digits", store=True)["top1"]
+    assert accuracy() == f"{value:.6f}"
+    on_digits.evaluate(part, store=True, overwrite=True)
+    assert accuracy() == f"{value:.6f}"
+
+
+def test_the_tables_accuracy_of_a_choice_of_classes(small):
+    train = sepconc.load_dataset("digits", class_indices=[2, 5], n_imgs=40)
+    clf = small("scatnet", scattering_J=3, epochs=1).fit(train).save("net")
+    clf.evaluate(sepconc.load_dataset("digits", "test", class_indices=[5]), store=True)
+    assert accuracy() == ""
+    value = clf.evaluate("digits", store=True)["top1"]
+    assert accuracy() == f"{value:.6f}"

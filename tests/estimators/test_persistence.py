@@ -14,7 +14,9 @@ import torch
 
 import sepconc
 from sepconc.errors import (
+    BadInput,
     BadName,
+    BadParameter,
     ClassifierExists,
     ClassifierNotFound,
     CorruptFile,
@@ -470,3 +472,63 @@ def test_scores_of_what_was_never_stored(small, data):
     with pytest.raises(ClassifierNotFound, match="save"):
         clf.evaluate(data[2:], store=True)
     assert clf.eval_scores_ == {}
+
+
+# ---------------------------------------------------------------------- going on without optimiser and generators
+
+
+def test_loaded_for_prediction_partial_fit_goes_on(small, data):
+    small("scatnet", lr_scheduler="StepLR2", lr=0.02).fit(*data).save("net")
+    before = load("net")
+    clf = load("net").partial_fit(*data[:2])
+    assert clf.current_epoch_ == 3
+    assert clf.lr_history_ == pytest.approx({1: 0.02, 2: 0.02, 3: 0.002})
+    assert clf.val_errs_ == before.val_errs_
+    np.testing.assert_array_equal(clf.losses_[:8], before.losses_)
+    assert len(clf.losses_) == 12
+    assert clf.elapsed_time_ > before.elapsed_time_
+    np.testing.assert_array_equal(clf.save("more").predict(data[0]), load("more").predict(data[0]))
+
+
+def test_loaded_for_prediction_warm_start_goes_on(small, data):
+    small("scatnet").fit(*data).save("net")
+    clf = load("net").set_params(warm_start=True, epochs=1).fit(*data)
+    assert clf.current_epoch_ == 3
+    assert list(clf.val_errs_) == list(clf.lr_history_) == [1, 2, 3]
+    assert len(clf.losses_) == 12
+    assert clf.losses_[8:].mean() < clf.losses_[:4].mean()
+
+
+def test_without_its_network_there_is_nothing_to_go_on_with(stored, data):
+    clf = load("net", load_net=False)
+    with pytest.raises(BadInput, match=r"loaded without its network.*load_net=True"):
+        clf.partial_fit(*data[:2])
+    assert clf.current_epoch_ == 2
+
+
+def test_the_epochs_of_a_snapshot_are_its_own(stored):
+    with pytest.raises(BadParameter, match='"e99" means epoch 99; this classifier has 2 epochs'):
+        stored.save("net", "e99")
+    assert registry().statuses("net") == ["checkpoint"]
+
+
+@pytest.mark.parametrize("go_on", [False, True])
+def test_the_parameters_of_the_network_are_recorded(small, data, go_on):
+    clf = small("scatnet").fit(*data)
+    clf.set_params(P_proj_size=9, scattering_J=1, batch_size=20)
+    if go_on:
+        clf.partial_fit(*data[:2])
+    clf.save("net")
+    other = load("net")
+    assert (other.P_proj_size, other.scattering_J) == (6, 2)
+    assert other.batch_size == (20 if go_on else 32)
+    np.testing.assert_array_equal(other.predict_proba(data[0]), clf.predict_proba(data[0]))
+
+
+def test_a_pickle_predicts_the_same(small, data):
+    for clf in (small("scatnet").fit(*data), small("scatnet").fit(sepconc.load_dataset("digits", size=8, n_imgs=60))):
+        copy = pickle.loads(pickle.dumps(clf))
+        for method in PREDICTING:
+            np.testing.assert_array_equal(getattr(copy, method)(data[0]), getattr(clf, method)(data[0]))
+        assert vars(copy).get("class_names_") == clf.class_names_
+        assert copy.score(*data[2:]) == clf.score(*data[2:])

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import sepconc
-from sepconc.errors import BadParameter, ClassifierNotFound, CorruptFile, ParameterMismatch
+from sepconc.errors import BadParameter, ClassifierExists, ClassifierNotFound, CorruptFile, ParameterMismatch
 from sepconc.estimators.resuming import Resume
 from sepconc.registry.store import configured_registry as registry
 
@@ -398,3 +398,87 @@ def test_bad_names_are_refused_before_training(small, data):
         with pytest.raises(ValueError, match="name"):
             clf.fit(*data, name=name)
         assert not hasattr(clf, "net_")
+
+
+# ---------------------------------------------------------------------- files, and what contradicts itself
+
+
+def everything():
+    """The registry's rows and files."""
+    folder = registry().paths(registry().rows()[0])["tar"].parent
+    return registry().rows(), sorted((path.name, path.stat().st_mtime_ns) for path in folder.iterdir())
+
+
+def test_a_file_does_not_replace_what_is_stored(small, data, tmp_path):
+    named(small, "whole", data, epochs=2)
+    path = registry().paths(registry().find("whole", "e2"))["tar"]
+    tar = copied(path, tmp_path, ".tar", ".classif", ".npz")
+    before = everything()
+    with pytest.raises(ClassifierExists, match=r'"whole" is stored already.*another name'):
+        named(small, "whole", data, resume=Resume(path=tar))
+    assert everything() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "count", "text"),
+    [
+        ({"lr": 0.5}, 100, r"lr 0\.01 \(stored\) instead of 0\.5"),
+        ({}, 90, "number of training images 100 .stored. instead of 90"),
+        ({"normalize": "mnist"}, 100, "normalize 'auto' .stored. instead of 'mnist'"),
+    ],
+)
+def test_a_file_of_other_parameters_or_data(small, data, tmp_path, changes, count, text):
+    X, y, *val = data
+    named(small, "whole", data, epochs=2)
+    path = registry().paths(registry().find("whole", "e2"))["tar"]
+    tar = copied(path, tmp_path, ".tar", ".classif", ".npz")
+    with pytest.raises(ParameterMismatch, match=rf"copy\.tar was made with other parameters: .*{text}"):
+        named(small, "other", (X[:count], y[:count], *val), resume=Resume(path=tar), **changes)
+    assert registry().names() == ["whole"]
+
+
+@pytest.mark.parametrize(
+    ("resume", "flags"),
+    [
+        (Resume(epoch=2, path=Path("x.tar")), "-r and --resume contradict"),
+        (Resume(epoch=2, restart=True), "-r and -f contradict"),
+        (Resume(path=Path("x.tar"), restart=True), "--resume and -f contradict"),
+        (Resume(epoch=2, path=Path("x.tar"), restart=True), "-r and --resume and -f contradict"),
+    ],
+)
+def test_one_place_to_go_on_from(small, data, resume, flags):
+    named(small, "whole", data, epochs=2)
+    before = everything()
+    with pytest.raises(BadParameter, match=flags):
+        named(small, "whole", data, resume=resume)
+    assert everything() == before
+
+
+def test_a_file_that_has_the_epochs_already(small, data, tmp_path):
+    named(small, "whole", data, epochs=2)
+    path = registry().paths(registry().find("whole", "e2"))["tar"]
+    tar = copied(path, tmp_path, ".tar", ".classif", ".npz")
+    with pytest.raises(BadParameter, match=r"copy\.tar has 2 epochs already, of 2.*--epochs"):
+        named(small, "other", data, epochs=2, resume=Resume(path=tar))
+    assert registry().names() == ["whole"]
+
+
+class Shaken(torch.utils.data.Dataset):
+    """Items that never repeat: a random shift at every look."""
+
+    def __init__(self, X, y):
+        self.X, self.targets, self.generator = torch.from_numpy(X)[:, None], y.tolist(), np.random.default_rng()
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, k):
+        return torch.roll(self.X[k], int(self.generator.integers(3)), 2), self.targets[k]
+
+
+def test_a_data_set_with_random_transforms_goes_on(small, data):
+    X, y, *_ = data
+    small("scatnet", epochs=1).fit(Shaken(X, y), name="shaken")
+    assert small("scatnet", epochs=2).fit(Shaken(X, y), name="shaken").current_epoch_ == 2
+    with pytest.raises(ParameterMismatch, match="checksum"):
+        small("scatnet", epochs=3).fit(Shaken(X, y[::-1].copy()), name="shaken")

@@ -1,5 +1,6 @@
 """What training learns, repeats, refuses and reports."""
 
+import errno
 import logging
 import os
 import signal
@@ -10,7 +11,15 @@ import torch
 
 import sepconc
 from sepconc.data.images import ArrayImages
-from sepconc.errors import BadParameter, DeviceUnavailable, TrainingDiverged, TrainingInterrupted
+from sepconc.errors import (
+    BadInput,
+    BadParameter,
+    ConfigError,
+    DeviceUnavailable,
+    NoSpace,
+    TrainingDiverged,
+    TrainingInterrupted,
+)
 from sepconc.training.observers import Observer
 
 ARCHS = ("analysis", "scatnet", "scatnetblock", "scatnetblockanalysis")
@@ -451,3 +460,99 @@ def test_a_set_of_images_keeps_its_labels(small, images):
     data = ArrayImages(X[:, None], y)
     clf = small("scatnet", epochs=1).fit(data)
     assert clf.score(data) == clf.score(X, y)
+
+
+# ---------------------------------------------------------------------- trainings that would learn nothing
+
+
+@pytest.mark.parametrize("start", [2, 5])
+def test_no_epoch_left_to_train(small, images, start):
+    with pytest.raises(BadParameter, match=f"`start_epoch` must be below `epochs`; got {start} and 2"):
+        small("scatnet", start_epoch=start).fit(*images, name="net")
+    assert sepconc.ImageClassifier.list().empty
+
+
+def test_one_class_of_a_data_set_that_declares_more(small):
+    digits = sepconc.load_dataset("digits")
+    with pytest.raises(BadInput, match="at least 2 classes; got 1 class: 3"):
+        small("scatnet").fit(digits.subset(digits.labels == 3), name="net")
+    with pytest.raises(BadInput, match="1 sample"):
+        small("scatnet").fit(sepconc.load_dataset("digits", n_imgs=1), name="net")
+    assert sepconc.ImageClassifier.list().empty
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_one_image(small, images, method):
+    with pytest.raises(BadInput, match="1 sample") as caught:
+        getattr(small("scatnet"), method)(images[0][:1], images[1][:1])
+    assert "\n" not in str(caught.value)
+
+
+def test_one_image_more_leaves_the_classifier(small, images):
+    clf = small("scatnet").fit(*images)
+    predicted = clf.predict_proba(images[0])
+    with pytest.raises(BadInput, match="1 sample"):
+        clf.partial_fit(images[0][:1], images[1][:1])
+    np.testing.assert_array_equal(clf.predict_proba(images[0]), predicted)
+
+
+def test_reduce_on_plateau_has_nothing_to_follow_in_partial_fit(small, images):
+    clf = small("scatnet", lr_scheduler="ReduceLROnPlateau", lr=1e-4)
+    for _ in range(14):
+        clf.partial_fit(images[0][:40], images[1][:40])
+    assert set(clf.lr_history_.values()) == {1e-4}
+    assert len(clf.lr_history_) == 14
+
+
+def test_reduce_on_plateau_with_max_steps(small, images):
+    clf = small("scatnet", lr_scheduler="ReduceLROnPlateau").train(*images, max_steps=7)
+    assert len(clf.losses_) == 7
+
+
+# ---------------------------------------------------------------------- features past the memory's limit
+
+
+def limited(folder, monkeypatch, tmp_path):
+    """A configuration that keeps features in ``folder``."""
+    path = tmp_path / "limited.yml"
+    path.write_text(f"registry: {{csv: a.csv, folder: b}}\ncache: {{folder: {folder}, memory_limit: 10}}\n")
+    monkeypatch.setenv("SEPCONC_CONFIG", str(path))
+
+
+def test_features_that_cannot_be_stored(small, images, tmp_path, monkeypatch):
+    limited("/proc/nope", monkeypatch, tmp_path)
+    with pytest.raises(ConfigError, match=r"/proc/nope: .*cache\.folder in config\.yml.*--no-cache-features") as caught:
+        small("scatnet").fit(*images)
+    assert "\n" not in str(caught.value)
+    assert len(small("scatnet", cache_features=False).fit(*images).losses_) == 2 * 5
+
+
+def test_features_on_a_full_disk(small, images, tmp_path, monkeypatch):
+    limited(tmp_path / "cache", monkeypatch, tmp_path)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(NoSpace, match=r"No space left.*cache\.folder.*--no-cache-features"):
+        small("scatnet").fit(*images)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+# ---------------------------------------------------------------------- the defaults of analysis
+
+
+def test_analysis_learns_digits_with_its_defaults(rows):
+    clf = sepconc.AnalysisClassifier(epochs=4, batch_size=32, random_state=0, device="cpu").fit(*rows)
+    assert clf.score(*rows) > 0.5  # chance: 0.1
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(8, 4), (5, 2), (1, 1)])
+def test_atoms_step_by_half_their_side(small, colours, kernel, stride, same_weights):
+    given, default = (
+        small("analysis", epochs=1, frame_kernel_size=kernel, frame_stride=step).fit(*colours)
+        for step in (stride, None)
+    )
+    assert default.get_params()["frame_stride"] is None
+    assert default.transform(colours[0]).shape == given.transform(colours[0]).shape
+    same_weights(default, given)

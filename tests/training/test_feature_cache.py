@@ -1,10 +1,15 @@
 """Features of a fixed front end: in memory or in a file, the same numbers; never those of something else."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from sepconc.data.images import ArrayImages
+from sepconc.data.images import ArrayImages, FolderImages
+from sepconc.errors import ConfigError, NoSpace
 from sepconc.training import feature_cache
 from sepconc.training.feature_cache import front_end_features
 from sepconc.training.feeds import ImageFeed, Normalisation
@@ -193,3 +198,41 @@ def test_no_gradient_is_kept(tmp_path):
     weight = torch.ones(1, requires_grad=True)
     found = features(tmp_path, lambda x: FrontEnd()(x) * weight, limit=10**9)
     assert not found.requires_grad
+
+
+def test_a_full_disk_tells_what_to_do_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(feature_cache.os, "posix_fallocate", full)
+    with pytest.raises(NoSpace, match=r"No space left on device.*cache\.folder.*--no-cache-features") as caught:
+        features(tmp_path, FrontEnd())
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["/proc/nope", "a-file"])
+def test_a_folder_that_cannot_be_made(where, tmp_path):
+    (tmp_path / "a-file").write_text("")
+    front_end = FrontEnd()
+    with pytest.raises(ConfigError, match=rf"{where}: .*cache\.folder.*--no-cache-features"):
+        features(tmp_path / where, front_end)
+    assert front_end.seen == 2
+
+
+def test_files_that_were_written_again_are_computed_again(tmp_path):
+    def pixels(seed):
+        return np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+
+    for k in range(3):
+        Image.fromarray(pixels(k)).save(tmp_path / f"{k}.bmp")
+    images = FolderImages(tmp_path, ["0.bmp", "1.bmp", "2.bmp"], [0, 1, 0], side=6)
+    one = ImageFeed(images, np.array([0, 1, 0]), Normalisation(), device=CPU)
+    before, front_end = np.array(features(tmp_path / "cache", FrontEnd(), one)), FrontEnd()
+    assert np.array_equal(features(tmp_path / "cache", front_end, one), before)
+    assert front_end.seen == 2
+    Image.fromarray(pixels(9)).save(tmp_path / "1.bmp")  # the same name and size
+    os.utime(tmp_path / "1.bmp", ns=(1, 1))
+    after = features(tmp_path / "cache", front_end, one)
+    assert np.array_equal(after[::2], before[::2])
+    assert np.any(after[1] != before[1])
