@@ -27,7 +27,7 @@ $(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
 
 install: $(VENV)/.installed ## make .venv and install sepconc in it
 
-demo: $(VENV)/.installed ## train, evaluate and list a classifier of handwritten digits (two minutes)
+demo: $(VENV)/.installed ## train, evaluate and list a classifier of handwritten digits (a minute)
 	@rm -rf $(DEMO) && mkdir -p $(DEMO) && cp examples/demo.yml $(DEMO)/config.yml
 	$(DEMO_CONFIG) $(BIN)/python train.py digits-scatnet -a scatnet -ds digits --scattering-J 3 --P-proj-size 64 \
 	  --epochs 40 --batch-size 64 --lr-scheduler StepLR15 --seed 0
@@ -36,7 +36,7 @@ demo: $(VENV)/.installed ## train, evaluate and list a classifier of handwritten
 	$(DEMO_CONFIG) $(BIN)/python eval.py digits-scatnet -em shifts --max-shift 4
 	$(DEMO_CONFIG) $(BIN)/sepconc list
 
-test: $(VENV)/.installed-test ## run the tests (five minutes)
+test: $(VENV)/.installed-test ## run the tests (a few minutes)
 	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
 
 test-slow: $(VENV)/.installed-test ## run the slow tests

@@ -51,6 +51,8 @@ def list_classifiers(options: dict[str, Any]) -> str:
     """The registry's table."""
     pattern = options.get("pattern", "*")
     rows = [row for row in configured_registry().rows() if fnmatchcase(row.name, pattern)]
+    if not rows and "pattern" in options:
+        return f'No classifier\'s name matches "{pattern}".'
     if not options.get("all"):
         named = {row.name for row in rows if row.status == "checkpoint"}
         rows = [row for row in rows if row.status == "checkpoint" or row.name not in named]

@@ -25,10 +25,10 @@ _EVALUATING = ("name", "data", "n_imgs", "nb_classes", "class_indices", "size", 
 
 _EPILOG = """\
 examples:
-  %(prog)s digits-scatnet -a scatnet -ds digits --scattering-J 3 --epochs 60
-  %(prog)s mnist-scatnet -a scatnet -ds mnist --scattering-J 3 --P-proj-size 128 --epochs 300 -b 128 \\
+  %(prog)s my-digits -a scatnet -ds digits --scattering-J 3 --epochs 60
+  %(prog)s my-mnist -a scatnet -ds mnist --scattering-J 3 --P-proj-size 128 --epochs 300 -b 128 \\
       --learning-rate-adjust-frequency 70 --no-validation
-  %(prog)s mnist-scatnet                     (goes on where it stopped)
+  %(prog)s my-mnist                          (goes on where it stopped)
 
 exit codes: 0 done, 1 failed, 2 wrong use, 130/143 stopped by a signal after a checkpoint
 """
@@ -161,7 +161,8 @@ class Training:
         return classifier
 
     def _dataset(self) -> str:
-        return self.options.get("dataset") or self.config.defaults.get("dataset") or "imagenet"
+        stored = {} if self.options.get("overwrite") else self._stored_options()
+        return self.options.get("dataset") or stored.get("dataset") or self.config.defaults.get("dataset") or "imagenet"
 
     def _images(self) -> tuple[Any, Any]:
         """Training and validation images."""

@@ -196,6 +196,7 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         with torch.inference_mode():
             for batch in images.read([order[i : i + self.batch_size] for i in starts], workers=self.workers):
                 inputs.check_finite(batch)
+                inputs.warn_of_range(self, batch)
                 yield batch
 
     # ------------------------------------------------------------------ evaluation

@@ -372,7 +372,7 @@ def _end_epoch(
     _count(clf, trainer, result, seconds)
     if trainer.epoch == target:
         _diagnose(clf)
-    loss = float(result.losses.mean()) if len(result.losses) else float("nan")
+    loss = float(clf.losses_[-result.updates :].mean())  # also of the updates before an interruption
     return EpochEnd(trainer.epoch, target, len(clf.losses_), loss, result.accuracy, lr, errors, seconds)
 
 

@@ -11,6 +11,7 @@ flat rows (n, features), DataFrame          s² or 3s² numbers are a square ima
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -22,6 +23,8 @@ from sklearn.utils.validation import _check_y, check_consistent_length, validate
 from sepconc.data.images import ArrayImages, FolderImages, ImageSet
 from sepconc.data.torch_dataset import TorchDatasetImages
 from sepconc.errors import BadInput
+
+logger = logging.getLogger(__name__)
 
 
 def to_images(estimator: Any, X: Any, *, fitting: bool, min_side: int) -> ImageSet:
@@ -63,6 +66,18 @@ def in_view(estimator: Any, images: ImageSet) -> ImageSet:
     Arrays have the network's size already and are taken as they are.
     """
     return images.with_view(resize=estimator.eval_resize_) if isinstance(images, FolderImages) else images
+
+
+def warn_of_range(estimator: Any, batch: torch.Tensor) -> None:
+    """Say so when pixels that aren't uint8 look like 0…255 and are normalised with a mean for [0, 1]."""
+    if batch.dtype == torch.uint8 or not estimator.normalization_.mean or max(estimator.normalization_.mean) > 1:
+        return
+    if len(batch) and float(batch.amax()) > 16:
+        logger.warning(
+            "X has pixels up to %g, taken as they are; %s was fitted on pixels in [0, 1]. Give uint8, or X / 255.",
+            float(batch.amax()),
+            type(estimator).__name__,
+        )
 
 
 def any_images(estimator: Any, X: Any) -> ImageSet:

@@ -24,11 +24,12 @@ from sepconc.training.schedules import Schedule
 
 @dataclass
 class EpochResult:
-    """Losses of the updates done by one call, their mean accuracy, and whether the epoch is complete."""
+    """Losses of the updates done by one call, their mean accuracy, whether the epoch is complete, and its updates."""
 
     losses: np.ndarray
     accuracy: float
     complete: bool
+    updates: int
 
 
 @dataclass
@@ -87,7 +88,7 @@ class Trainer:
         complete = self.step == len(batches)
         if complete:
             self.epoch, self.step, self.order_state = self.epoch + 1, 0, None
-        return EpochResult(meter.losses(), meter.accuracy(), complete)
+        return EpochResult(meter.losses(), meter.accuracy(), complete, len(batches))
 
     def _batches(self, n: int) -> list[np.ndarray]:
         if self.order_state is None:

@@ -410,3 +410,12 @@ def test_validation_comes_in_pairs(small, images):
         small("scatnet").fit(X, y, y_val=y)
     with pytest.raises(BadInput, match="requires y"):
         small("scatnet").fit(X, y, X_val=X)
+
+
+def test_pixels_up_to_255_are_told_of(small, images, caplog):
+    clf = small("scatnet", normalize=(0.3, 0.3), epochs=1).fit(*images)
+    clf.predict(images[0])
+    assert "up to" not in caplog.text
+    clf.predict(255 * images[0])
+    assert "up to 255" in caplog.text
+    assert "X / 255" in caplog.text

@@ -25,7 +25,15 @@ def test_the_first_signal_is_noted(number):
         assert signals.received == number
 
 
-def test_the_second_signal_acts_as_usual():
+@pytest.fixture
+def usual_interrupt():
+    """Python's own handler: a program started in the background inherits an ignored Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_second_signal_acts_as_usual(usual_interrupt):
     with StopSignals() as signals:
         signal.raise_signal(signal.SIGINT)
         assert signals.received == signal.SIGINT
