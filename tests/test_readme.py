@@ -44,7 +44,7 @@ def test_the_demo_and_the_tour_run_as_written(monkeypatch, capsys):
     for line in commands:
         assert run(line) == 0, line
     for line in "\n".join(blocks("bash")).splitlines():
-        if not line.startswith(("source ", "export ")):
+        if line and not line.startswith(("source ", "export ")):
             assert run(line) == 0, line
     names = {}
     for block in blocks("python"):

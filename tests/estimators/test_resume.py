@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -120,10 +121,13 @@ def test_killed_between_and_within_epochs(run, small):
 def test_killed_at_random_moments(run, small, arch):
     changes = {} if arch != "scatnet" else {"augmentation": None}  # one with cached features
     job = {"arch": arch, "params": params_of(small, arch, epochs=8, **changes)}
+    start = time.perf_counter()
     assert run(**job, name="whole")["code"] == 0
+    whole = time.perf_counter() - start
     draw, kills = random.Random(arch), 0
     for _ in range(200):
-        code = run(**job, name="killed", kill_after=draw.uniform(0.02, 1.0))["code"]
+        share = draw.uniform(0.02, 0.5) if kills else 0.2  # the first one is sure to come before the end
+        code = run(**job, name="killed", kill_after=share * whole)["code"]
         if code == 0:
             break
         assert code == -signal.SIGKILL
