@@ -35,6 +35,8 @@ METRICS = ("top1", "top1_5", "kldiv", "mfr")
 _DEFAULT_METRICS = {"onecrop": ("top1", "top1_5"), "tencrops": ("top1", "top1_5"), "shifts": ("mfr",)}
 _OLDER_METRICS = {"top1_accuracy_score": "top1", "top1_5_accuracy_scores": "top1_5"}
 _SHIFT_METRICS = ("kldiv", "mfr")
+_OPTIONS = {**dict.fromkeys(("max_shift", "pixel_divide", "shift_direction", "max_step_size"), "shifts"),
+            "mirror": "tencrops"}  # fmt: skip
 _KS = (1, 5)
 
 LogProba = Callable[[Tensor], Tensor]
@@ -89,8 +91,8 @@ def measure(
     eval_mode: str = "onecrop",
     metrics: str | Sequence[str] | None = None,
     max_shift: int | None = None,
-    pixel_divide: int = 1,
-    shift_direction: str = "horizontal",
+    pixel_divide: int | None = None,
+    shift_direction: str | None = None,
     max_step_size: int | None = None,
     normalize: bool = True,
     mirror: bool | None = None,
@@ -108,12 +110,13 @@ def measure(
     metrics : str or sequence of str, optional
         Some of top1, top1_5, kldiv, mfr. Default: both accuracies for crops, mfr for shifts.
     max_shift : int, optional
-        Largest shift in pixels of the classifier's input. Default min(8, S // 4) for inputs of side S.
-    pixel_divide : int
-        Patches per pixel of shift.
-    shift_direction : {"horizontal", "vertical", "diagonal", "all"}
+        Of ``shifts``: largest shift in pixels of the classifier's input, at most its side S. Default min(8, S // 4).
+    pixel_divide : int, optional
+        Of ``shifts``: patches per pixel of shift. Default 1.
+    shift_direction : {"horizontal", "vertical", "diagonal", "all"}, optional
+        Of ``shifts``. Default horizontal.
     max_step_size : int, optional
-        Largest distance of two patches in the mean flip rate. Default 5, or all that there are.
+        Of ``shifts``: largest distance of two patches in the mean flip rate. Default 5, or all that there are.
     normalize : bool
         Whether inputs are normalised as in training.
     mirror : bool, optional
@@ -133,7 +136,7 @@ def measure(
     Raises
     ------
     BadParameter
-        An unknown mode, metric or direction, or a number out of range.
+        An unknown mode, metric or direction, an option of another mode, or a number out of range.
     BadInput
         No images, other channels than the classifier's, or a classifier of non-square images where views are square.
     """
@@ -159,20 +162,29 @@ def plan_measurement(
     eval_mode: str = "onecrop",
     metrics: str | Sequence[str] | None = None,
     max_shift: int | None = None,
-    pixel_divide: int = 1,
-    shift_direction: str = "horizontal",
+    pixel_divide: int | None = None,
+    shift_direction: str | None = None,
     max_step_size: int | None = None,
     normalize: bool = True,
     mirror: bool | None = None,
 ) -> Plan:
     """Check a measurement and say under which key its scores belong; the parameters are those of `measure`."""
     _choice("eval_mode", eval_mode, EVAL_MODES)
+    given = {
+        "max_shift": max_shift,
+        "pixel_divide": pixel_divide,
+        "shift_direction": shift_direction,
+        "max_step_size": max_step_size,
+        "mirror": mirror,
+    }
+    check_options(eval_mode, [name for name, value in given.items() if value is not None])
+    shift_direction = shift_direction or views.DIRECTIONS[0]
     chosen = _chosen_metrics(eval_mode, metrics)
     _check_images(classifier, images, eval_mode)
     common = _common_settings(classifier, images, normalize)
     side = classifier.image_shape_[-1]
     if eval_mode == "shifts":
-        common |= _shift_settings(side, max_shift, pixel_divide, shift_direction)
+        common |= _shift_settings(side, max_shift, 1 if pixel_divide is None else pixel_divide, shift_direction)
         mode = "shifts" if shift_direction == "all" else f"shifts_{shift_direction}"
     elif eval_mode == "tencrops":
         common |= {"n_crops": 10 if _mirrored(images, mirror) else 5, "eval_resize": 8 * side // 7}
@@ -226,6 +238,14 @@ def check_choices(eval_mode: str, metrics: str | Sequence[str] | None, shift_dir
     _choice("eval_mode", eval_mode, EVAL_MODES)
     _chosen_metrics(eval_mode, metrics)
     _choice("shift_direction", shift_direction or views.DIRECTIONS[0], views.DIRECTIONS)
+
+
+def check_options(eval_mode: str, given: Iterable[str]) -> None:
+    """Refuse options that ``eval_mode`` doesn't have, by name."""
+    for name in given:
+        if _OPTIONS.get(name, eval_mode) != eval_mode:
+            message = f'`{name}` is an option of eval_mode "{_OPTIONS[name]}"; eval_mode "{eval_mode}" has none such.'
+            raise BadParameter(message)
 
 
 class _Tally:
@@ -420,6 +440,9 @@ def _shift_settings(side: int, max_shift: int | None, pixel_divide: int, directi
     _choice("shift_direction", direction, views.DIRECTIONS)
     shift = max(1, min(8, side // 4)) if max_shift is None else _at_least("max_shift", max_shift, 1)
     divide = _at_least("pixel_divide", pixel_divide, 1)
+    if shift > side:
+        message = f"`max_shift` must be at most the side of the classifier's images, {side} pixels; got {shift}."
+        raise BadParameter(message)
     line = divide * shift + 1
     return {
         "max_shift": shift,

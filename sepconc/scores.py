@@ -96,7 +96,8 @@ class EvalScores(dict):
             when = old.date or "an earlier day"
             message = (
                 f'The score "{metric}" of {dataset}/{split}, mode {mode}, was measured on {when} '
-                f"with the same {n_images} images and settings. It is kept; --overwrite (overwrite=True) replaces it."
+                f"with the same {n_images} images and settings: {old.value}. It is kept; --overwrite (overwrite=True) "
+                f"replaces it."
             )
             raise ScoreExists(message)
 

@@ -71,6 +71,7 @@ def evaluate(options: dict[str, Any]) -> int:
 
     mode = options.get("eval_mode", "onecrop")
     evaluation.check_choices(mode, options.get("metrics"), options.get("shift_direction"))
+    evaluation.check_options(mode, [name for name in _MEASURE if name in options])
     runtime = {**load_config().defaults, **options}
     clf = persistence.load(
         options["name"],

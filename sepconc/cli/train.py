@@ -248,6 +248,8 @@ class Training:
             passed.pop("n_imgs", None)  # a stored one is the number of training images
         seed = {"seed": self.given["random_state"]} if "random_state" in self.given else {}
         split = "val" if self.options.get("split", "train") == "train" else self.options["split"]
+        if split == "val" and self._stored_options().get("no_validation"):
+            command.tell(self.prog, f'"{self.name}" has seen the validation images: it was trained on all.')
         return evaluate(
             {"dataset": self._dataset(), **passed, **seed, "split": split, "status": status, "no_store": True}
         )

@@ -190,7 +190,7 @@ def test_a_classifier_trained_on_arrays_needs_a_data_set(evaluate):
 def test_an_existing_score_is_kept(trained, evaluate):
     assert evaluate("net", *FEW).code == 0
     before = score("onecrop", "top1")
-    one_line_error(evaluate("net", *FEW), "--overwrite", "top1", "40 images")
+    one_line_error(evaluate("net", *FEW), "--overwrite", "top1", "40 images", f": {before()}.")
     assert score("onecrop", "top1") == before
 
 
@@ -237,6 +237,10 @@ def test_training_goes_on_after_a_measurement(trained, evaluate, train):
         (["-m", "mfr"], ["mfr", "shifts"]),
         (["-em", "tencrops", "-m", "kldiv"], ["kldiv", "shifts"]),
         (["-em", "shifts", "--max-shift", "0"], ["max_shift", "at least 1", "0"]),
+        (["-em", "shifts", "--max-shift", "33"], ["max_shift", "at most", "32", "33"]),
+        (["--max-shift", "2"], ["max_shift", "shifts", "onecrop"]),
+        (["-em", "tencrops", "--pixel-divide", "2"], ["pixel_divide", "shifts", "tencrops"]),
+        (["-em", "shifts", "--mirror"], ["mirror", "tencrops", "shifts"]),
         (["-em", "shifts", "--pixel-divide", "0"], ["pixel_divide", "at least 1"]),
         (["-em", "shifts", "--max-step-size", "0"], ["max_step_size", "at least 1"]),
         (["-b", "0"], ["batch_size", "at least 1"]),

@@ -164,6 +164,7 @@ def test_no_validation_trains_on_everything(train, kept):
     assert kept[0].dataset_["images"] < kept[1].dataset_["images"] == 1437
     assert kept[1].val_errs_ == {}
     assert "Validation" not in outcome.out
+    assert "has seen the validation images" in train("b", "-e").err
 
 
 def test_a_plateau_schedule_needs_validation(train, place):
