@@ -127,7 +127,7 @@ def test_tags_are_honest(arch):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("arch", [arch for arch in ARCHS if arch != "scatnetblockanalysis"])  # that takes too long
+@pytest.mark.parametrize("arch", ARCHS)
 def test_the_defaults_fit_digits(arch):
     X, y = load_digits(return_X_y=True)
     if "block" in arch:  # 150 epochs of networks made for larger images: a hundred digits keep it to minutes
