@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
+BUILT_FROM := pyproject.toml setup.py $(wildcard sepconc/scattering/engines/native/*.cpp sepconc/scattering/engines/native/*.h)
 DEMO_CONFIG := SEPCONC_CONFIG=$(DEMO)/config.yml
 
 .DEFAULT_GOAL := help
@@ -17,11 +18,11 @@ $(VENV)/bin/python:
 	  { echo "sepconc needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.installed: $(BUILT_FROM) | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
-$(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.installed-test: $(BUILT_FROM) | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
 	@touch $@ $(VENV)/.installed
 

@@ -3,6 +3,7 @@
 import gzip
 import os
 from pathlib import Path
+from types import ModuleType
 
 # One thread per process: the processes of pytest-xdist share the cores, and so do the programs that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,6 +23,15 @@ def need(condition: bool, what: str, reason: str) -> None:
     if what in os.environ.get("SEPCONC_REQUIRE", "").split(","):
         pytest.fail(f"SEPCONC_REQUIRE={what}: {reason}")
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def fused() -> ModuleType:
+    """The fused engine."""
+    from sepconc.scattering import engines
+
+    need(engines.importable("fused"), "fused", "the fused engine was not built: no C++ compiler at installation")
+    return engines.load("fused")
 
 
 @pytest.fixture(scope="session")

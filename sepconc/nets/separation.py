@@ -88,7 +88,8 @@ class Block(nn.Module):
 class SeparationNetwork(nn.Module):
     """Blocks, then a head.
 
-    Between blocks, NaN or infinite entries of the gradient are set to zero in training.
+    Between blocks, entries of the gradient that are NaN, infinite, or so large that their square is, are set to zero in
+    training.
 
     Parameters
     ----------
@@ -170,7 +171,9 @@ class SeparationNetwork(nn.Module):
 
 
 def _finite(gradient: Tensor) -> Tensor:
-    return torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
+    """NaN, infinity, and what becomes infinite when it is squared, as zero."""
+    limit = torch.finfo(gradient.dtype).max ** 0.5
+    return torch.where(gradient.abs() < limit, gradient, 0.0)
 
 
 def _check_sizes(image_shape: Sequence[int], num_classes: int) -> None:

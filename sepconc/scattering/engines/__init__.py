@@ -11,16 +11,23 @@ differentiable and keep nothing between calls that changes a result.
 
 import difflib
 import importlib
+from functools import cache
 from types import ModuleType
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from sepconc.errors import BadParameter, EngineUnavailable
 
-FUNCTIONS = {"reference": ("scatter2d", "phase2d"), "kymatio": ("scatter2d",)}
+FUNCTIONS = {
+    "reference": ("scatter2d", "phase2d"),
+    "fused": ("scatter2d", "phase2d"),
+    "kymatio": ("scatter2d",),
+}
+AUTOMATIC = (None, "auto")
 ALIASES = {None: "reference", "auto": "reference", "torch": "reference"}
-PLANNED = ("fused", "triton", "cupy", "skcuda")
+PLANNED = ("triton", "cupy", "skcuda")
 
 
 class Filters2D(NamedTuple):
@@ -41,7 +48,8 @@ def pick(x: Tensor, name: str | None = None, function: str = "scatter2d") -> Mod
     Parameters
     ----------
     x : Tensor
-        The images (B, H, W); an automatic choice goes by their device and size. So far there is one candidate.
+        The images (B, H, W); an automatic choice goes by their device and precision: ``fused`` for float32 on the CPU
+        where its compiled part was built, ``reference`` otherwise.
     name : str or None
         An engine to force. None and ``"auto"`` choose; ``"torch"`` is the plain torch engine, ``"reference"``.
     function : str
@@ -54,7 +62,22 @@ def pick(x: Tensor, name: str | None = None, function: str = "scatter2d") -> Mod
     EngineUnavailable
         The engine can't run the function, or a package it needs doesn't import.
     """
-    return load(name, function)
+    return load(_best(x, function) if name in AUTOMATIC else name, function)
+
+
+def _best(x: Tensor, function: str) -> str:
+    fused = x.device.type == "cpu" and x.dtype == torch.float32 and function in FUNCTIONS["fused"]
+    return "fused" if fused and importable("fused") else "reference"
+
+
+@cache
+def importable(name: str) -> bool:
+    """Whether the engine called ``name`` imports here."""
+    try:
+        importlib.import_module(f"{__name__}.{name}")
+    except ImportError:
+        return False
+    return True
 
 
 def load(name: str | None, function: str = "scatter2d") -> ModuleType:

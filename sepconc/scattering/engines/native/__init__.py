@@ -1,0 +1,1 @@
+"""C++ sources of the fused engine, and what installation built of them."""

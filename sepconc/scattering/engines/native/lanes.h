@@ -1,0 +1,98 @@
+// One image per lane: every number below is a vector that holds the same pixel of LANES images.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#if defined(__AVX512F__) || defined(__AVX2__) || defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+#define LANES 16
+#elif defined(__AVX2__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+
+namespace sepconc {
+
+typedef float V __attribute__((vector_size(4 * LANES)));
+
+struct C {
+    V re, im;
+};
+
+inline V zero() { return V{}; }
+
+inline V sqrt(V a) {
+#if defined(__AVX512F__)
+    return (V)_mm512_sqrt_ps((__m512)a);
+#elif defined(__AVX2__)
+    return (V)_mm256_sqrt_ps((__m256)a);
+#elif defined(__SSE2__)
+    return (V)_mm_sqrt_ps((__m128)a);
+#else
+    V r;
+    for (int lane = 0; lane < LANES; ++lane) r[lane] = __builtin_sqrtf(a[lane]);
+    return r;
+#endif
+}
+
+inline V modulus(C z) { return sqrt(z.re * z.re + z.im * z.im); }
+
+inline V positive_part(V a) {  // NaN stays NaN
+    const V none = zero();
+    return a < none ? none : a;
+}
+
+inline C operator+(C a, C b) { return {a.re + b.re, a.im + b.im}; }
+inline C operator-(C a, C b) { return {a.re - b.re, a.im - b.im}; }
+inline C operator*(float s, C a) { return {s * a.re, s * a.im}; }
+
+// A block of aligned memory that isn't initialised; it grows and never shrinks.
+template <typename T>
+class Block {
+public:
+    Block() = default;
+    explicit Block(size_t count) { reserve(count); }
+    Block(const Block&) = delete;
+    Block& operator=(const Block&) = delete;
+    Block(Block&& other) noexcept : data_(other.data_), count_(other.count_) {
+        other.data_ = nullptr;
+        other.count_ = 0;
+    }
+    ~Block() { std::free(data_); }
+
+    T* reserve(size_t count) {
+        if (count > count_) {
+            std::free(data_);
+            const size_t align = count * sizeof(T) < HUGE_PAGE ? 64 : HUGE_PAGE;
+            const size_t bytes = (count * sizeof(T) + align - 1) / align * align;
+            data_ = static_cast<T*>(std::aligned_alloc(align, bytes));
+            if (!data_) throw std::bad_alloc();
+#if defined(MADV_HUGEPAGE)
+            if (align == HUGE_PAGE) madvise(data_, bytes, MADV_HUGEPAGE);  // columns of a large map touch a page per pixel
+#endif
+            count_ = count;
+        }
+        return data_;
+    }
+    T* data() { return data_; }
+    T& operator[](size_t i) { return data_[i]; }
+
+private:
+    static constexpr size_t HUGE_PAGE = size_t(1) << 21;
+
+    T* data_ = nullptr;
+    size_t count_ = 0;
+};
+
+}  // namespace sepconc
