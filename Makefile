@@ -8,7 +8,7 @@ BUILT_FROM := pyproject.toml setup.py $(wildcard sepconc/scattering/engines/nati
 DEMO_CONFIG := SEPCONC_CONFIG=$(DEMO)/config.yml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-gpu lint bench bench-cache clean
+.PHONY: help install demo test test-slow test-gpu lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20

@@ -70,7 +70,7 @@ class ImageSet:
         self,
         labels: Any,
         *,
-        name: str = "array",
+        name: str = "arrays",
         split: str | None = None,
         info: DatasetInfo | None = None,
         classes: Sequence[Any] | None = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -21,6 +22,7 @@ from sepconc.estimators.persistence import Command
 from sepconc.estimators.resuming import Resume
 from sepconc.params.field import check_params
 from sepconc.registry.store import configured_registry
+from sepconc.scores import Score
 from sepconc.training.feeds import Normalisation
 from sepconc.training.observers import Observer
 
@@ -141,9 +143,8 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None) -> Self:
         """Train for one epoch on ``X``: no validation, no registry. ``classes`` are all labels that will ever come."""
         check_params(self)
-        if hasattr(self, "stored_as_") and not hasattr(self, "net_"):
-            message = f"This {type(self).__name__} was loaded without its network. Load it with load_net=True."
-            raise BadInput(message)
+        if hasattr(self, "stored_as_"):
+            self._check_has_network()
         device = find_device(self.device)
         data = fitting.prepare(self, X, y, None, None, classes=classes, keep=hasattr(self, "net_"))
         fitting.run_one_epoch(self, data, device)
@@ -163,7 +164,7 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
 
     def predict(self, X: Any) -> np.ndarray:
         """Labels, (n,)."""
-        check_is_fitted(self, "net_")
+        self._check_has_network()
         return self.classes_[self._outputs(X).argmax(axis=1)]
 
     def transform(self, X: Any) -> np.ndarray:
@@ -175,13 +176,19 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         if sample_weight is not None:
             message = "`sample_weight` is not supported; leave it out."
             raise BadInput(message)
-        check_is_fitted(self, "net_")
+        self._check_has_network()
         images = inputs.to_images(self, X, fitting=False, min_side=self.min_side())
         labels = self.label_indices(inputs.to_labels(self, images, y))
         return float(np.mean(self._outputs(images).argmax(axis=1) == labels))
 
-    def _outputs(self, X: Any, *, features: bool = False) -> np.ndarray:
+    def _check_has_network(self) -> None:
+        if hasattr(self, "stored_as_") and not hasattr(self, "net_"):
+            message = f"This {type(self).__name__} was loaded without its network. Load it with load_net=True."
+            raise BadInput(message)
         check_is_fitted(self, "net_")
+
+    def _outputs(self, X: Any, *, features: bool = False) -> np.ndarray:
+        self._check_has_network()
         images = inputs.in_view(self, inputs.to_images(self, X, fitting=False, min_side=self.min_side()))
         check_params(self)
         device, dtype = find_device(self.device), getattr(torch, self.predict_dtype)
@@ -222,7 +229,7 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         eval_mode : "onecrop", "tencrops" or "shifts".
         metrics : names among "top1", "top1_5", "kldiv", "mfr"; by default what suits the mode.
         split : of a data set given by its name.
-        overwrite : replace the same measurement, where there is one.
+        overwrite : replace the same measurements; without it they are kept, and only the other metrics measured.
         store : also write the scores to the registry, for a classifier that was stored or loaded.
         options : ``max_shift``, ``pixel_divide``, ``shift_direction``, ``max_step_size``, ``normalize``, ``mirror`` of
             :func:`sepconc.evaluation.measure`.
@@ -234,17 +241,16 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         Raises
         ------
         ScoreExists
-            When the measurement is there already, before it is made.
+            When every metric was measured before, with the same images and settings.
         """
-        check_is_fitted(self, "net_")
+        self._check_has_network()
         if store:
             persistence.check_stored(self)
         images = measuring.evaluation_images(self, data, split)
         place = (images.name, images.split or split)
         plan = evaluation.plan_measurement(self, images, eval_mode=eval_mode, metrics=metrics, **options)
-        if not overwrite:
-            for metric in plan.metrics:
-                self.eval_scores_.check_free(*place, plan.mode, metric, plan.n_images, plan.settings[metric])
+        kept = {} if overwrite else self._measured_before(place, plan)
+        plan = replace(plan, metrics=tuple(metric for metric in plan.metrics if metric not in kept))
         measurement = evaluation.run_measurement(
             plan,
             self,
@@ -257,7 +263,18 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
             self.eval_scores_.add(*place, measurement.mode, metric, score, overwrite=overwrite)
         if store:
             persistence.store_scores(self, images, measurement, overwrite=overwrite)
-        return {metric: score() for metric, score in measurement.scores.items()}
+        return {metric: score() for metric, score in (kept | measurement.scores).items()}
+
+    def _measured_before(self, place: tuple[str, str], plan: evaluation.Plan) -> dict[str, Score]:
+        """The scores that are there already; ScoreExists where all of them are."""
+        found = {
+            metric: self.eval_scores_.records(*place, plan.mode, metric).find(plan.n_images, plan.settings[metric])
+            for metric in plan.metrics
+        }
+        if all(found.values()):
+            metric = plan.metrics[0]
+            self.eval_scores_.check_free(*place, plan.mode, metric, plan.n_images, plan.settings[metric])
+        return {metric: score for metric, score in found.items() if score}
 
     def label_indices(self, labels: Any) -> np.ndarray:
         """Number of each label in ``classes_``."""
@@ -285,7 +302,7 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         ClassifierExists
             When ``name`` with that status is there already and ``overwrite`` is False.
         """
-        check_is_fitted(self, "net_")
+        self._check_has_network()
         persistence.save(self, name, [status], overwrite=overwrite)
         return self
 

@@ -15,7 +15,7 @@ from sepconc.config import load_config
 from sepconc.data.augment import AUGMENTATIONS
 from sepconc.data.datasets import dataset_info
 from sepconc.data.images import FolderImages, ImageSet
-from sepconc.errors import BadInput, BadParameter, TrainingInterrupted
+from sepconc.errors import BadInput, BadParameter, TrainingInterrupted, UnknownDataset
 from sepconc.estimators import inputs, persistence, resuming
 from sepconc.registry.store import configured_registry
 from sepconc.scores import EvalScores
@@ -153,7 +153,11 @@ def _normalisation(asked: Any, images: ImageSet) -> Normalisation:
     if asked == "fit":
         return _measured(images)
     if isinstance(asked, str):
-        return _of_dataset(dataset_info(asked), asked)
+        try:
+            return _of_dataset(dataset_info(asked), asked)
+        except UnknownDataset as error:
+            message = f"`normalize` must be auto, fit, none, mean and std, or a data set's name; got {asked!r}. {error}"
+            raise BadParameter(message) from error
     return Normalisation(*(_numbers(part) for part in asked))
 
 

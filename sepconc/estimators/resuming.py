@@ -156,19 +156,35 @@ def _from_file(clf: ImageClassifier, path: Path) -> StoredTraining:
     if not path.is_file():
         message = f'No file "{path}" to resume from. Give the path of a .tar file, or "-r EPOCH" for a snapshot.'
         raise BadParameter(message)
-    tensors = files.read_tensors(path, _UNRECORDED)
+    sibling, npz = path.with_suffix(".classif"), path.with_suffix(".npz")
+    record = files.read_json(sibling, files.Stamp(None, _recorded_hash(sibling))) if sibling.is_file() else None
+    stamps = _stamps(record)
+    tensors = files.read_tensors(path, stamps["tar"])
     if not isinstance(tensors, dict) or not {"net", "optimizer", "progress"} <= set(tensors):
         message = f"{path} isn't a training state: it has no net, optimizer and progress. Give a .tar of a registry."
         raise CorruptFile(message)
-    record, sibling = None, path.with_suffix(".classif")
-    if sibling.is_file():
-        record = files.read_json(sibling, _UNRECORDED)
-        if differences := [*_param_differences(clf, record), *_data_differences(clf, record)]:
+    if record is not None:
+        with understanding(sibling):
+            differences = [*_param_differences(clf, record), *_data_differences(clf, record)]
+        if differences:
             message = f"{path} was made with other parameters: {'; '.join(differences)}. Use the stored values."
             raise ParameterMismatch(message)
-    npz = path.with_suffix(".npz")
-    histories = files.read_npz(npz, _UNRECORDED) if npz.is_file() else {}
+    histories = files.read_npz(npz, stamps["npz"]) if npz.is_file() else {}
     return StoredTraining(record, histories, tensors)
+
+
+def _recorded_hash(record: Path) -> str:
+    """SHA-256 of a record that is in the configured registry; empty for another one."""
+    store = configured_registry()
+    own = (row.sha256 for row in store.rows() if store.paths(row)["classif"].resolve() == record.resolve())
+    return next(own, "")
+
+
+def _stamps(record: Any) -> dict[str, files.Stamp]:
+    """Sizes and SHA-256 of a record's files; unrecorded ones without a record that has them."""
+    recorded = record.get("files", {}) if isinstance(record, dict) else {}
+    stamps = {kind: files.Stamp(**stamp) for kind, stamp in recorded.items() if isinstance(stamp, dict)}
+    return {kind: stamps.get(kind, _UNRECORDED) for kind in ("tar", "npz")}
 
 
 def restore_trainer(trainer: Trainer, stored: StoredTraining) -> None:

@@ -258,6 +258,30 @@ def test_resume_from_a_file(trained, train, kept):
     assert all(torch.equal(whole[key], tensor) for key, tensor in resumed.items())
 
 
+@pytest.mark.parametrize("kind", ["tar", "npz", "classif"])
+def test_a_damaged_file_of_the_registry_is_not_resumed(trained, train, kind):
+    path = trained / "classif" / f"{registry_rows(trained)['net', 'e1']['filename']}.{kind}"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    outcome = train("copy", *SMALL, "--epochs", "2", "--resume", path.with_suffix(".tar"))
+    assert outcome.code == 1, outcome.out
+    assert path.name in outcome.err
+    assert "SHA-256" in outcome.err
+    assert ("copy", "checkpoint") not in registry_rows(trained)
+
+
+def test_a_damaged_file_beside_its_record_is_not_resumed(trained, train):
+    path = tar_of(trained, "e1")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    outcome = train("copy", *SMALL, "--epochs", "2", "--resume", path)
+    assert outcome.code == 1
+    assert path.name in outcome.err
+    assert "SHA-256" in outcome.err.splitlines()[-1]
+
+
 def test_resume_from_a_file_that_is_not_there(train, place):
     one_line_error(train("net", *SMALL, "--resume", "nowhere.tar"), "nowhere.tar", "-r EPOCH")
     assert not registry_rows(place)

@@ -135,6 +135,17 @@ def test_an_existing_score_is_kept_and_not_measured_again(on_images, images):
     assert on_images.eval_scores_["arrays"]["test"]["onecrop"]["top1"]() == other["top1"]
 
 
+def test_metrics_that_are_missing_are_measured_beside_the_kept_ones(on_images, images):
+    data = images[0][100:], images[1][100:]
+    on_images.evaluate(data, metrics="top1")
+    (kept,) = on_images.eval_scores_["arrays"]["test"]["onecrop"]["top1"]
+    values = on_images.evaluate(data)
+    assert set(values) == {"top1", "top1_5"}
+    assert values["top1"] == values["top1_5"][1] == kept.value
+    assert on_images.eval_scores_["arrays"]["test"]["onecrop"]["top1"] == [kept]
+    assert len(on_images.eval_scores_["arrays"]["test"]["onecrop"]["top1_5"]) == 1
+
+
 def test_other_images_are_another_measurement(on_images, images):
     X, y = images
     on_images.evaluate((X[100:], y[100:]))

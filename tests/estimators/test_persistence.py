@@ -144,9 +144,9 @@ def test_without_the_network(stored, data):
     assert clf.val_errs_ == stored.val_errs_
     assert clf.frame_diagnostics_ == stored.frame_diagnostics_
     for method in (*PREDICTING, "score", "evaluate"):
-        with pytest.raises(ValueError, match="not fitted"):
+        with pytest.raises(ValueError, match=r"loaded without its network. Load it with load_net=True"):
             getattr(clf, method)(data[0])
-    with pytest.raises(ValueError, match="not fitted"):
+    with pytest.raises(ValueError, match="loaded without its network"):
         clf.save("other")
 
 

@@ -96,11 +96,11 @@ def _check(name: str | None, function: str) -> None:
     if name is not None and name not in names:
         close = difflib.get_close_matches(str(name), names, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        message = f"engine must be None or one of {', '.join(names)}; got {name!r}.{hint}"
+        message = f"engine (--backend) must be one of {', '.join(names)}; got {name!r}.{hint}"
         raise BadParameter(message)
     if function not in FUNCTIONS.get(ALIASES.get(name, name), ()):
         message = (
             f"Engine {name!r} can't run {function} in this version; "
-            f"available: {', '.join(available(function))}. Leave engine=None to have one chosen."
+            f"available: {', '.join(available(function))}. Take engine=None (--backend auto) to have one chosen."
         )
         raise EngineUnavailable(message)

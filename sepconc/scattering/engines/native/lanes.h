@@ -57,6 +57,19 @@ inline C operator+(C a, C b) { return {a.re + b.re, a.im + b.im}; }
 inline C operator-(C a, C b) { return {a.re - b.re, a.im - b.im}; }
 inline C operator*(float s, C a) { return {s * a.re, s * a.im}; }
 
+constexpr size_t HUGE_PAGE = size_t(1) << 21;
+
+// Ask for large pages: fresh memory is then mapped in few faults, and columns of a large map touch few pages.
+inline void ask_for_huge_pages(void* start, size_t bytes) {
+#if defined(MADV_HUGEPAGE)
+    const uintptr_t first = (reinterpret_cast<uintptr_t>(start) + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    const uintptr_t end = (reinterpret_cast<uintptr_t>(start) + bytes) / HUGE_PAGE * HUGE_PAGE;
+    if (end > first) madvise(reinterpret_cast<void*>(first), end - first, MADV_HUGEPAGE);
+#else
+    (void)start, (void)bytes;
+#endif
+}
+
 // A block of aligned memory that isn't initialised; it grows and never shrinks.
 template <typename T>
 class Block {
@@ -78,9 +91,7 @@ public:
             const size_t bytes = (count * sizeof(T) + align - 1) / align * align;
             data_ = static_cast<T*>(std::aligned_alloc(align, bytes));
             if (!data_) throw std::bad_alloc();
-#if defined(MADV_HUGEPAGE)
-            if (align == HUGE_PAGE) madvise(data_, bytes, MADV_HUGEPAGE);  // columns of a large map touch a page per pixel
-#endif
+            if (align == HUGE_PAGE) ask_for_huge_pages(data_, bytes);
             count_ = count;
         }
         return data_;
@@ -89,8 +100,6 @@ public:
     T& operator[](size_t i) { return data_[i]; }
 
 private:
-    static constexpr size_t HUGE_PAGE = size_t(1) << 21;
-
     T* data_ = nullptr;
     size_t count_ = 0;
 };

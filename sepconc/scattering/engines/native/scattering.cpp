@@ -47,6 +47,8 @@ int sepconc_scatter2d(const int32_t* sizes, const float* const* psi, const int32
                       int threads, const float* x, const float* gradient, float* out) {
     return guarded([&] {
         const Shape2D shape{sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6], sizes[7], sizes[8]};
+        const size_t outputs = gradient ? size_t(shape.H) * shape.W : size_t(shape.paths()) * shape.h * shape.w;
+        ask_for_huge_pages(out, size_t(batch) * outputs * sizeof(float));
         const Scattering2D transform(shape, psi, spans, kernels, row_of, column_of);
         if (gradient)
             transform.backward(x, gradient, batch, out, threads);
@@ -60,6 +62,8 @@ int sepconc_phase2d(const int32_t* sizes, const float* const* psi, const int32_t
                     int threads, const float* x, const float* gradient, float* out) {
     return guarded([&] {
         const ShapePhase shape{sizes[0], sizes[1], sizes[2], sizes[3], sizes[5], sizes[7], sizes[8]};
+        const size_t outputs = gradient ? size_t(shape.H) * shape.W : size_t((1 + 4 * shape.L)) * shape.h * shape.w;
+        ask_for_huge_pages(out, size_t(batch) * outputs * sizeof(float));
         const Phase2D transform(shape, psi[0], spans[0], kernels, row_of, column_of);
         if (gradient)
             transform.backward(x, gradient, batch, out, threads);
