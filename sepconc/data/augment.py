@@ -74,15 +74,16 @@ def normalise(batch: torch.Tensor, mean: Sequence[float] | float, std: Sequence[
     channels = batch.shape[-3]
     values = []
     for name, given in (("mean", mean), ("std", std)):
-        value = torch.as_tensor(given, dtype=batch.dtype, device=batch.device).flatten()
+        value = torch.as_tensor(given, dtype=batch.dtype).flatten()
         if value.numel() not in (1, channels):
             message = f"{name} of the normalisation must have 1 or {channels} values, one per channel; got {given}."
             raise BadParameter(message)
         values.append(value[:, None, None])
-    if not bool((values[1] > 0).all()):
+    if not bool((values[1] > 0).all()):  # before they go to the device: asking there would wait for it
         message = f"std of the normalisation must be positive in every channel; got {std}."
         raise BadParameter(message)
-    return (batch - values[0]) / values[1]
+    mean, std = (value.to(batch.device, non_blocking=True) for value in values)
+    return (batch - mean) / std
 
 
 def _coins(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -194,8 +194,15 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         device, dtype = find_device(self.device), getattr(torch, self.predict_dtype)
         net = copy.deepcopy(self.net_).to(device, dtype).eval()
         function = net.features if features else net
-        outputs = [function(self.normalization_(x.to(device), dtype)).cpu() for x in self._batches(images)]
+        outputs = [self._output(net, function, x.to(device), dtype).cpu() for x in self._batches(images)]
         return torch.cat(outputs).numpy()
+
+    def _output(self, net: nn.Module, function: Callable[..., Tensor], x: Tensor, dtype: torch.dtype) -> Tensor:
+        """``function`` in ``dtype``, but for a front end that is fast in float32 and the same in every batch."""
+        single = self.normalization_(x, torch.float32)
+        if getattr(net, "has_front_end", False) and net.front_end_is_batch_free(single):
+            return function(net.front_end(single).to(dtype), from_front_end=True)
+        return function(self.normalization_(x, dtype))
 
     def _batches(self, images: ImageSet) -> Iterator[Tensor]:
         order = np.arange(len(images))

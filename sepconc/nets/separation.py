@@ -142,6 +142,10 @@ class SeparationNetwork(nn.Module):
         """The stage that is never learned: the wavelets of the first block, (B, C, H, W) -> (B, C*paths, h, w)."""
         return self.blocks[0].separate(x)
 
+    def front_end_is_batch_free(self, x: Tensor) -> bool:
+        """Whether :meth:`front_end` transforms every image of ``x`` by itself, to the last bit."""
+        return self.has_front_end and self.blocks[0].wavelets.is_batch_free(x)
+
     def features(self, x: Tensor, *, from_front_end: bool = False) -> Tensor:
         """Input of the last linear layer, (B, n_features); ``x`` is an image or the output of the front end."""
         return self.head.features(self._through_blocks(x, from_front_end))

@@ -154,7 +154,8 @@ class TrainingParams:
     )
     predict_dtype: str = param(
         "float64",
-        "Precision of predict and its relatives; in float32 the last digit can depend on the rest of the batch.",
+        "Precision of predict and its relatives after a fixed front end; in float32 the last digit can depend on the "
+        "rest of the batch.",
         choices=["float64", "float32"],
         runtime=True,
     )

@@ -75,6 +75,10 @@ class Transform2D(nn.Module):
             raise BadInput(message)
         return self._transform(x)
 
+    def is_batch_free(self, x: Tensor) -> bool:
+        """Whether every image of ``x`` is transformed by itself, to the last bit, whatever else is in the batch."""
+        return getattr(engines.pick(x, self.engine, self.function), "BATCH_FREE", False)
+
     def _transform(self, x: Tensor) -> Tensor:
         self._check(x)
         batch = x.shape[:-2]

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.base import clone, is_classifier
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import NotFittedError
@@ -175,3 +176,20 @@ def test_a_prediction_does_not_depend_on_its_company(small, images, arch):
     np.testing.assert_allclose(clf.predict_proba(X[::-1])[::-1], together, atol=1e-12)
     assert together.dtype == np.float64
     assert clf.set_params(predict_dtype="float32").predict_proba(X).dtype == np.float32
+
+
+def test_the_front_end_stays_in_single_precision_where_it_ignores_the_batch(small, images, fused, monkeypatch):
+    X, y = images
+    clf = small("scatnet").fit(X, y)
+    seen = []
+    scatter = fused.scatter2d
+    monkeypatch.setattr(fused, "scatter2d", lambda x, *rest: seen.append(x.dtype) or scatter(x, *rest))
+    together = clf.decision_function(X[:20])
+    alone = np.concatenate([clf.decision_function(X[i : i + 1]) for i in range(20)])
+    assert set(seen) == {torch.float32}
+    assert together.dtype == np.float64
+    np.testing.assert_allclose(together, alone, rtol=1e-12)
+    for module in clf.net_.modules():
+        if hasattr(module, "engine"):
+            module.engine = "reference"
+    np.testing.assert_allclose(together, clf.decision_function(X[:20]), rtol=1e-4, atol=1e-5)

@@ -6,7 +6,8 @@ Every engine module has some of the functions
 * ``phase2d(x, filters, geometry)``: (B, H, W) -> (B, 1 + 4L, H // 2, W // 2),
 
 on ordinary real tensors, B ≥ 1, x and the filters of one dtype (float32 or float64) on one device. They are
-differentiable and keep nothing between calls that changes a result.
+differentiable and keep nothing between calls that changes a result. A module that sets ``BATCH_FREE`` promises more: an
+image's coefficients are the same to the last bit whatever else is in the batch.
 """
 
 import difflib

@@ -5,7 +5,7 @@ the best build that this processor runs is loaded. Without one, importing this m
 chosen. float32 only: the low-pass is applied as a separable convolution, and a filter is left out where it is below
 1e-8 of its largest value, which changes coefficients by about as much as rounding does.
 
-Results don't depend on how images are grouped into batches; gradients may, in the last bits, on the number of threads.
+Gradients may depend, in the last bits, on the number of threads.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from sepconc.scattering.engines import Filters2D
 from sepconc.scattering.engines.reference import reflect
 from sepconc.scattering.filters import filter_bank
 from sepconc.scattering.geometry import Geometry
+
+BATCH_FREE = True
+"""Every image is computed by itself: its coefficients are the same to the last bit, whatever the batch."""
 
 NEGLIGIBLE = 1e-8
 """Part of a filter's largest value below which it is taken for nothing."""
