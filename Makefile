@@ -51,8 +51,8 @@ lint: $(VENV)/.installed-test ## check style and the import contract
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.installed-test ## run the benchmarks that need no data set
-	$(BIN)/python benchmarks/feature_cache.py
+bench: $(VENV)/.installed-test ## run the benchmarks and write benchmarks/RESULTS.md (a quarter of an hour)
+	$(BIN)/python benchmarks/run.py
 
 clean: ## remove .venv and build
 	rm -rf $(VENV) build

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sepconc._version import __version__
 
 if TYPE_CHECKING:
+    from sepconc.data.feature_store import FeatureStore, open_features
     from sepconc.data.readers import load_dataset
     from sepconc.estimators.base import ImageClassifier
     from sepconc.estimators.factory import build_network, make_classifier
@@ -18,38 +19,56 @@ if TYPE_CHECKING:
         ScatNetBlockClassifier,
         ScatNetClassifier,
     )
+    from sepconc.estimators.transformer import PhaseScatteringTransformer2D, ScatteringTransformer2D
+    from sepconc.estimators.transformer_nd import ScatteringTransformer1D, ScatteringTransformer3D
     from sepconc.params.archs import list_archs, list_configs
-    from sepconc.scattering import PhaseScattering2D, Scattering2D
+    from sepconc.scattering import HarmonicScattering3D, PhaseScattering2D, Scattering1D, Scattering2D
 
 _WHERE = {
     "AnalysisClassifier": "sepconc.estimators.separation",
+    "FeatureStore": "sepconc.data.feature_store",
+    "HarmonicScattering3D": "sepconc.scattering",
     "ImageClassifier": "sepconc.estimators.base",
     "PhaseScattering2D": "sepconc.scattering",
+    "PhaseScatteringTransformer2D": "sepconc.estimators.transformer",
     "ScatNetBlockAnalysisClassifier": "sepconc.estimators.separation",
     "ScatNetBlockClassifier": "sepconc.estimators.separation",
     "ScatNetClassifier": "sepconc.estimators.separation",
+    "Scattering1D": "sepconc.scattering",
     "Scattering2D": "sepconc.scattering",
+    "ScatteringTransformer1D": "sepconc.estimators.transformer_nd",
+    "ScatteringTransformer2D": "sepconc.estimators.transformer",
+    "ScatteringTransformer3D": "sepconc.estimators.transformer_nd",
     "build_network": "sepconc.estimators.factory",
     "list_archs": "sepconc.params.archs",
     "list_configs": "sepconc.params.archs",
     "load_dataset": "sepconc.data.readers",
     "make_classifier": "sepconc.estimators.factory",
+    "open_features": "sepconc.data.feature_store",
 }
 
 __all__ = [
     "AnalysisClassifier",
+    "FeatureStore",
+    "HarmonicScattering3D",
     "ImageClassifier",
     "PhaseScattering2D",
+    "PhaseScatteringTransformer2D",
     "ScatNetBlockAnalysisClassifier",
     "ScatNetBlockClassifier",
     "ScatNetClassifier",
+    "Scattering1D",
     "Scattering2D",
+    "ScatteringTransformer1D",
+    "ScatteringTransformer2D",
+    "ScatteringTransformer3D",
     "__version__",
     "build_network",
     "list_archs",
     "list_configs",
     "load_dataset",
     "make_classifier",
+    "open_features",
 ]
 
 

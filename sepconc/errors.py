@@ -47,7 +47,7 @@ class ConfigError(SepConcError, ValueError):
 
 
 class DatasetNotFound(SepConcError, FileNotFoundError):
-    """A known data set isn't where it was looked for."""
+    """A known data set, or a store of features, isn't where it was looked for."""
 
 
 class UnknownDataset(SepConcError, LookupError):
@@ -67,7 +67,7 @@ class ClassifierExists(SepConcError, FileExistsError):
 
 
 class ParameterMismatch(SepConcError, ValueError):
-    """A stored classifier was made with other parameters than the ones given."""
+    """A stored classifier, or a store of features, was made with other parameters than the ones given."""
 
 
 class CorruptFile(SepConcError, OSError):
@@ -79,7 +79,7 @@ class RegistryError(SepConcError, OSError):
 
 
 class RegistryBusy(RegistryError, TimeoutError):
-    """Another process holds the registry's lock."""
+    """Another process holds the lock of the registry, or writes the same features."""
 
 
 class NoSpace(RegistryError):

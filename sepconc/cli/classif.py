@@ -28,6 +28,7 @@ def make_parser(prog: str = "sepconc") -> Parser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     commands.add_parser("train", help="train a classifier under a name, or go on with one (as train.py)")
     commands.add_parser("eval", help="measure a stored classifier (as eval.py)")
+    commands.add_parser("features", help="write scattering features of a data set to a folder")
     listing = commands.add_parser("list", help="list the stored classifiers")
     listing.add_argument("pattern", nargs="?", metavar="PATTERN", help="names to list, with * and ?")
     listing.add_argument("--all", action="store_true", help="every status, not the last checkpoint only")

@@ -1,4 +1,4 @@
-"""The ``sepconc`` command: ``train`` and ``eval`` as the scripts, and the listing commands."""
+"""The ``sepconc`` command: ``train`` and ``eval`` as the scripts, ``features``, and the listing commands."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ def main(arguments: list[str] | None = None) -> int:
         from sepconc.cli.eval import main as evaluate
 
         return evaluate(arguments[1:], prog="sepconc eval")
+    if arguments[:1] == ["features"]:
+        from sepconc.cli.features import main as features
+
+        return features(arguments[1:], prog="sepconc features")
     from sepconc.cli.classif import main as listing
 
     return listing(arguments)

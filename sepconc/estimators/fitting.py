@@ -14,9 +14,10 @@ from sklearn.utils import check_random_state
 from sepconc.config import load_config
 from sepconc.data.augment import AUGMENTATIONS
 from sepconc.data.datasets import dataset_info
+from sepconc.data.feature_store import FeatureStore
 from sepconc.data.images import FolderImages, ImageSet
 from sepconc.errors import BadInput, BadParameter, TrainingInterrupted, UnknownDataset
-from sepconc.estimators import inputs, persistence, resuming
+from sepconc.estimators import inputs, persistence, resuming, stored_features
 from sepconc.registry.store import configured_registry
 from sepconc.scores import EvalScores
 from sepconc.training.feature_cache import front_end_features
@@ -50,11 +51,11 @@ class TrainingPlan:
 
 @dataclass
 class TrainingData:
-    """Images with the numbers of their classes."""
+    """Images, or stored features of them, with the numbers of their classes."""
 
-    images: ImageSet
+    images: ImageSet | FeatureStore
     labels: np.ndarray
-    val_images: ImageSet | None = None
+    val_images: ImageSet | FeatureStore | None = None
     val_labels: np.ndarray | None = field(default=None)
 
 
@@ -72,7 +73,7 @@ def prepare(
 ) -> TrainingData:
     """Read the data and set the attributes that follow from it; ``keep`` those of an earlier fit."""
     keep = keep or hasattr(clf, "net_")
-    images = inputs.to_images(clf, X, fitting=not keep, min_side=clf.min_side())
+    images = _images(clf, X, fitting=not keep)
     if len(images) < 2:
         message = "Found array with 1 sample: batch normalisation needs at least 2 images (n_samples = 1). Give more."
         raise BadInput(message)
@@ -89,13 +90,34 @@ def prepare(
             message = "`y_val` was given without `X_val`; give both, or neither."
             raise BadInput(message)
         return data
-    val_images = inputs.to_images(clf, X_val, fitting=False, min_side=clf.min_side())
+    val_images = _images(clf, X_val, fitting=False)
     data.val_images = inputs.in_view(clf, val_images)
     data.val_labels = clf.label_indices(inputs.to_labels(clf, data.val_images, y_val))
     return data
 
 
-def _resolve_views(clf: ImageClassifier, images: ImageSet) -> None:
+def _images(clf: ImageClassifier, X: Any, *, fitting: bool) -> ImageSet | FeatureStore:
+    """What ``fit`` was given as a set of images, or as the features of one that are stored."""
+    if not isinstance(X, FeatureStore):
+        return inputs.to_images(clf, X, fitting=fitting, min_side=clf.min_side())
+    stored_features.check_store(X, stored_features.front_end(clf), type(clf).__name__)
+    if not fitting:
+        stored_features.stored_normalisation(clf, X, clf.normalization_)
+    return inputs.checked_shape(clf, X, fitting)
+
+
+def _resolve_views_of_store(clf: ImageClassifier, store: FeatureStore) -> None:
+    """What was done to the images before their features were stored, which are never augmented."""
+    stored_features.check_choices(clf)
+    asked = None if clf.normalize == "auto" else _normalisation(clf.normalize, store)
+    clf.normalization_ = stored_features.stored_normalisation(clf, store, asked)
+    clf.augmentation_, clf.eval_resize_ = None, store.settings["preprocessing"]["resize"]
+
+
+def _resolve_views(clf: ImageClassifier, images: ImageSet | FeatureStore) -> None:
+    if isinstance(images, FeatureStore):
+        _resolve_views_of_store(clf, images)
+        return
     info = images.info
     augmentation = clf.augmentation
     if augmentation == "auto":
@@ -230,14 +252,7 @@ def run_one_epoch(clf: ImageClassifier, data: TrainingData, device: torch.device
     trainer = _trainer(clf, device, None)
     persistence.outdate(clf)
     trainer.step, trainer.order_state = 0, None
-    feed = ImageFeed(
-        data.images,
-        data.labels,
-        clf.normalization_,
-        device=device,
-        augmentation=clf.augmentation_,
-        workers=clf.workers,
-    )
+    feed = _feed(clf, data.images, data.labels, device, clf.augmentation_)
     clf.lr_history_[trainer.epoch + 1] = trainer.schedule.lr
     start = time.perf_counter()
     result = trainer.run_epoch(feed, epochs=trainer.epoch + 1, observer=Observer(), print_freq=clf.print_freq)
@@ -303,17 +318,30 @@ def draw_seed(random_state: Any) -> int:
 
 def _feeds(clf: ImageClassifier, data: TrainingData, device: torch.device, *, cached: bool) -> tuple[Feed, Feed | None]:
     """Training feed and validation feed; with a fixed front end and no augmentation, of features computed once."""
-    options = {"device": device, "workers": clf.workers}
     augmentation = clf.augmentation_
-    feed: Feed = ImageFeed(data.images, data.labels, clf.normalization_, augmentation=augmentation, **options)
-    val = data.val_images and ImageFeed(data.val_images, data.val_labels, clf.normalization_, **options)
+    feed = _feed(clf, data.images, data.labels, device, augmentation)
+    val = data.val_images and _feed(clf, data.val_images, data.val_labels, device)
     fixed = augmentation is None and data.images.repeats and getattr(clf.net_, "has_front_end", False)
     if not (cached and fixed):
         return feed, val
     return _cached(clf, feed), val and _cached(clf, val)
 
 
-def _cached(clf: ImageClassifier, feed: ImageFeed) -> FeatureFeed:
+def _feed(
+    clf: ImageClassifier,
+    images: ImageSet | FeatureStore,
+    labels: np.ndarray,
+    device: torch.device,
+    augmentation: str | None = None,
+) -> Feed:
+    if isinstance(images, FeatureStore):
+        return FeatureFeed(images.X, labels, device=device)
+    return ImageFeed(images, labels, clf.normalization_, device=device, augmentation=augmentation, workers=clf.workers)
+
+
+def _cached(clf: ImageClassifier, feed: Feed) -> FeatureFeed:
+    if isinstance(feed, FeatureFeed):
+        return feed
     clf.net_.eval()
     config = load_config()
     features = front_end_features(

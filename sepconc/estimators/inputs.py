@@ -6,6 +6,7 @@ flat rows (n, features), DataFrame          s² or 3s² numbers are a square ima
                                             rows fill the smallest square, zero-padded
 ``torch.utils.data.Dataset``                items (image, label)
 :class:`~sepconc.data.images.ImageSet`      what :func:`sepconc.load_dataset` returns
+:class:`~.feature_store.FeatureStore`       features of images, in ``fit`` only (:mod:`.stored_features`)
 ==========================================  =========================================================
 """
 
@@ -20,6 +21,7 @@ import torch
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_y, check_consistent_length, validate_data
 
+from sepconc.data.feature_store import FeatureStore
 from sepconc.data.images import ArrayImages, FolderImages, ImageSet
 from sepconc.data.torch_dataset import TorchDatasetImages
 from sepconc.errors import BadInput
@@ -43,13 +45,16 @@ def to_images(estimator: Any, X: Any, *, fitting: bool, min_side: int) -> ImageS
     if isinstance(X, ImageSet):
         if isinstance(X, ArrayImages):
             check_finite(X.images)
-        return _checked_shape(estimator, X, fitting)
+        return checked_shape(estimator, X, fitting)
     if isinstance(X, torch.utils.data.Dataset):
-        return _checked_shape(estimator, TorchDatasetImages(X), fitting)
+        return checked_shape(estimator, TorchDatasetImages(X), fitting)
+    if isinstance(X, FeatureStore):
+        message = f"X holds stored features, which {type(estimator).__name__} takes in fit only. Give the images."
+        raise BadInput(message)
     if isinstance(X, torch.Tensor):
-        X = _numpy(X)
+        X = to_numpy(X)
     if getattr(X, "ndim", 0) >= 3:
-        return _checked_shape(estimator, ArrayImages(_stack(X)), fitting)
+        return checked_shape(estimator, ArrayImages(_stack(X)), fitting)
     rows = validate_data(estimator, X, reset=fitting, dtype="numeric", accept_sparse=False)
     if fitting or getattr(estimator, "row_layout_", None) is None:
         layout = row_layout(estimator, rows.shape[1], min_side)
@@ -86,13 +91,14 @@ def any_images(estimator: Any, X: Any) -> ImageSet:
         return X
     if isinstance(X, torch.utils.data.Dataset):
         return TorchDatasetImages(X)
-    X = _numpy(X) if isinstance(X, torch.Tensor) else X
+    X = to_numpy(X) if isinstance(X, torch.Tensor) else X
     if getattr(X, "ndim", 0) >= 3:
         return ArrayImages(_stack(X))
     return to_images(estimator, X, fitting=False, min_side=estimator.min_side())
 
 
-def _numpy(X: torch.Tensor) -> np.ndarray:
+def to_numpy(X: torch.Tensor) -> np.ndarray:
+    """A tensor as an array; bfloat16, which NumPy doesn't have, as float32."""
     X = X.detach().cpu()
     return (X.float() if X.dtype == torch.bfloat16 else X).numpy()
 
@@ -136,7 +142,14 @@ def check_finite(images: np.ndarray | torch.Tensor) -> None:
         raise BadInput(message)
 
 
-def _checked_shape(estimator: Any, images: ImageSet, fitting: bool) -> ImageSet:
+def checked_shape(estimator: Any, images: ImageSet, fitting: bool) -> ImageSet:
+    """The same images; in ``fit`` their shape defines ``image_shape_`` and ``n_features_in_``, later it must be that.
+
+    Raises
+    ------
+    BadInput
+        For another shape, or none at all.
+    """
     if not len(images):
         message = "Found array with 0 sample(s): X holds no images. Give at least one."
         raise BadInput(message)

@@ -89,3 +89,39 @@ def padded_columns(rows: Sequence[tuple[int, ...]], width: int) -> npt.NDArray[n
     for line, row in zip(table, rows, strict=True):
         line[: len(row)] = row
     return table
+
+
+@dataclass(frozen=True)
+class Path1D:
+    """One path of a transform of signals: its wavelets' numbers, scales, centres and widths, one entry per order.
+
+    ``n`` counts the wavelets of an order from the highest frequency; ``xi`` and ``sigma`` are in cycles per sample.
+    """
+
+    n: tuple[int, ...] = ()
+    j: tuple[int, ...] = ()
+    xi: tuple[float, ...] = ()
+    sigma: tuple[float, ...] = ()
+
+    @property
+    def order(self) -> int:
+        """How many wavelets the path goes through: 0, 1 or 2."""
+        return len(self.n)
+
+    @property
+    def name(self) -> str:
+        """For people: ``S0``, ``S1 n=12``, ``S2 n=12,3``."""
+        return f"S{self.order} n={','.join(map(str, self.n))}" if self.n else "S0"
+
+
+def harmonic_paths(J: int, max_order: int) -> tuple[tuple[int, ...], ...]:
+    """The scales (j1,) and (j1, j2), j2 > j1, of solid harmonic scattering at J + 1 scales, in the order of output."""
+    scales = range(J + 1)
+    pairs = [(j1, j2) for j1 in scales for j2 in scales if j2 > j1 and max_order == 2]
+    return (*((j,) for j in scales), *pairs)
+
+
+def harmonic_names(rows: Sequence[tuple[int, ...]], L: int, powers: Sequence[float]) -> list[list[list[str]]]:
+    """Names for people, by scales, degree and power: ``S1 j=0 l=3 q=0.5``, ``S2 j=0,2 l=3 q=1``."""
+    heads = [f"S{len(j)} j={','.join(map(str, j))}" for j in rows]
+    return [[[f"{head} l={degree} q={q:g}" for q in powers] for degree in range(L + 1)] for head in heads]

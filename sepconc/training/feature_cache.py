@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from sepconc._version import __version__
+from sepconc.data.feature_store import open_array, reserve
 from sepconc.data.images import ImageSet
-from sepconc.errors import ConfigError, NoSpace
+from sepconc.errors import ConfigError, CorruptFile, NoSpace
 from sepconc.training.feeds import Feed, ImageFeed, split
 
 logger = logging.getLogger(__name__)
@@ -116,27 +117,20 @@ def _stored(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     if not path.exists():
         return None
     try:
-        cached = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        logger.warning("%s is damaged (%s); its features are computed again", path, error)
+        return open_array(path, shape, np.float32)
+    except CorruptFile as error:
+        logger.warning("%s Its features are computed again.", error)
         return None
-    return cached if cached.shape == shape and cached.dtype == np.float32 else None
 
 
 def _reserved(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """A new mapped file with its disk space taken: on a full disk, writing to a map would kill the process."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        target = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-        with open(path, "r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+        return reserve(path, shape, np.float32)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            path.unlink()
         message = (
             f"Features of {4 * math.prod(shape) / 1e9:.1f} GB can't be stored in {path.parent}: {error.strerror}. Set "
             "cache.folder in config.yml to another folder, or compute them at every epoch with --no-cache-features."
         )
         kind = NoSpace if error.errno == errno.ENOSPC else ConfigError
         raise kind(message) from error
-    return target

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sepconc.data.augment import augment, normalise, to_float
+from sepconc.data.feature_store import FeatureRows
 from sepconc.data.images import ImageSet
 from sepconc.training.randomness import RandomStreams
 
@@ -81,11 +82,13 @@ class ImageFeed:
 
 
 class FeatureFeed:
-    """Outputs of the front end, computed once: (n, ...) tensor, in memory or mapped from a file."""
+    """Outputs of the front end, computed once: (n, ...) tensor in memory, array mapped from a file, or a store's."""
 
     from_front_end = True
 
-    def __init__(self, features: Tensor | np.ndarray, labels: np.ndarray, *, device: torch.device) -> None:
+    def __init__(
+        self, features: Tensor | np.ndarray | FeatureRows, labels: np.ndarray, *, device: torch.device
+    ) -> None:
         self.features, self.device = features, device
         self.labels = torch.as_tensor(labels, dtype=torch.int64)
 

@@ -35,7 +35,7 @@ def test_an_engine_whose_package_is_missing(monkeypatch):
 
 @pytest.mark.parametrize("name", ["numpy", "", 3, ["reference"]])
 def test_an_unknown_engine(name):
-    with pytest.raises(BadParameter, match="engine .* must be"):
+    with pytest.raises(BadParameter, match=r"engine .* must be"):
         engines.pick(torch.zeros(1, 8, 8), name)
 
 

@@ -2,8 +2,10 @@
 
 Every engine module has some of the functions
 
+* ``scatter1d(x, filters, geometry)``: (B, N) -> (B, C, N1), or a tuple of (B, length), one per path,
 * ``scatter2d(x, filters, geometry)``: (B, H, W) -> (B, K, H // 2^J, W // 2^J),
 * ``phase2d(x, filters, geometry)``: (B, H, W) -> (B, 1 + 4L, H // 2, W // 2),
+* ``scatter3d(x, filters, geometry)``: (B, M, N, O) -> (B, K, 1 + L, P),
 
 on ordinary real tensors, B ≥ 1, x and the filters of one dtype (float32 or float64) on one device. They are
 differentiable and keep nothing between calls that changes a result. A module that sets ``BATCH_FREE`` promises more: an
@@ -22,9 +24,9 @@ from torch import Tensor
 from sepconc.errors import BadParameter, EngineUnavailable
 
 FUNCTIONS = {
-    "reference": ("scatter2d", "phase2d"),
+    "reference": ("scatter1d", "scatter2d", "phase2d", "scatter3d"),
     "fused": ("scatter2d", "phase2d"),
-    "kymatio": ("scatter2d",),
+    "kymatio": ("scatter1d", "scatter2d", "scatter3d"),
 }
 AUTOMATIC = (None, "auto")
 ALIASES = {None: "reference", "auto": "reference", "torch": "reference"}
@@ -49,7 +51,7 @@ def pick(x: Tensor, name: str | None = None, function: str = "scatter2d") -> Mod
     Parameters
     ----------
     x : Tensor
-        The images (B, H, W); an automatic choice goes by their device and precision: ``fused`` for float32 on the CPU
+        The signals (B, ...); an automatic choice goes by their device and precision: ``fused`` for float32 on the CPU
         where its compiled part was built, ``reference`` otherwise.
     name : str or None
         An engine to force. None and ``"auto"`` choose; ``"torch"`` is the plain torch engine, ``"reference"``.

@@ -15,7 +15,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sepconc.scattering.engines import Filters2D
+from sepconc.scattering.engines.reference1d import scatter1d
+from sepconc.scattering.engines.reference3d import scatter3d
 from sepconc.scattering.geometry import Geometry
+
+__all__ = ["phase2d", "reflect", "scatter1d", "scatter2d", "scatter3d"]
 
 WORKING_SET = {"cpu": 2**23, "cuda": 2**28}  # bytes of the largest tensor in flight
 

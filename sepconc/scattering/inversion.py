@@ -1,0 +1,246 @@
+"""Signals from their scattering coefficients, by gradient descent on the distance of the coefficients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sepconc.errors import BadInput, BadParameter
+
+LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
+    "l1": lambda difference: difference.abs().mean(),
+    "mse": lambda difference: difference.square().mean(),
+    "l2": lambda difference: difference.square().sum().sqrt(),
+}
+CHOICES = {
+    "loss": tuple(LOSSES),
+    "method": ("adam", "bold-driver"),
+    "schedule": ("cosine", "constant"),
+    "start": ("normal", "uniform"),
+}
+
+Loss = Callable[[Tensor], Tensor]
+
+
+class Transform(Protocol):
+    """What can be inverted: a differentiable module of signals whose axes are the last ones."""
+
+    shape: tuple[int, ...]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The coefficients of signals."""
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """What `invert` found.
+
+    Attributes
+    ----------
+    signal : Tensor or array
+        The iterate of least loss, (..., *shape) of the transform, of the kind of the coefficients.
+    losses : tuple of float
+        Relative loss ℓ(Sx − Sx₀) / ℓ(Sx₀) at the start of every step; the best one belongs to ``signal``.
+    """
+
+    signal: Tensor | np.ndarray
+    losses: tuple[float, ...]
+
+
+def invert(
+    transform: Transform,
+    coefficients: Tensor | np.ndarray,
+    *,
+    steps: int = 100,
+    lr: float | None = None,
+    loss: str = "l1",
+    method: str = "adam",
+    schedule: str = "cosine",
+    start: str | Tensor = "normal",
+    seed: int = 0,
+    callback: Callable[[int, float], None] | None = None,
+) -> Inversion:
+    """Find a signal with given coefficients: x̃ = argmin ℓ(Sx − Sx₀), from noise.
+
+    Good reconstructions need a small scale (2^J = 4 pixels): a larger one averages more away. The gradient of a modulus
+    is taken as zero where the modulus is. The loss is normalised by that of a zero signal, which changes no step of
+    Adam's, and makes one learning rate fit coefficients of any size.
+
+    Parameters
+    ----------
+    transform : Scattering2D, PhaseScattering2D, Scattering1D, or another differentiable module with a ``shape``
+    coefficients : Tensor or array
+        What ``transform`` gives for the signals that are looked for, (..., as one signal's).
+    steps : int
+    lr : float, optional
+        Learning rate: by default 0.5 for Adam, 100 for the bold driver.
+    loss : {"l1", "mse", "l2"}
+        Mean of absolute or of squared differences, or the Euclidean norm.
+    method : {"adam", "bold-driver"}
+        The bold driver is gradient descent whose rate grows by a tenth when the loss fell; when it rose, the step is
+        taken back and the rate multiplied by 0.55.
+    schedule : {"cosine", "constant"}
+        How Adam's rate goes down to zero, or doesn't; the published settings keep it constant, where the loss stops at
+        the noise of the steps (a tenth at lr=0.5, for images in [0, 1]).
+    start : {"normal", "uniform"} or Tensor
+        Gaussian noise of standard deviation 0.1, uniform noise in [0, 1), or a signal to start from.
+    seed : int
+        Of the noise.
+    callback : callable, optional
+        Called at every step with its number and the relative loss.
+
+    Returns
+    -------
+    Inversion
+
+    Raises
+    ------
+    BadParameter
+        An unknown name, or a number out of range.
+    BadInput
+        Coefficients of another shape than ``transform`` gives, or that aren't finite.
+
+    References
+    ----------
+    Bruna and Mallat (2013), "Audio texture synthesis with scattering moments"; Andén et al. (2018), Kymatio's examples.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sepconc.scattering import Scattering2D, invert
+    >>> S, x = Scattering2D(J=1, shape=(16, 16), L=4), torch.rand(16, 16)
+    >>> result = invert(S, S(x), steps=30)
+    >>> result.signal.shape, result.losses[-1] < result.losses[0]
+    (torch.Size([16, 16]), True)
+    """
+    _check(steps, lr, {"loss": loss, "method": method, "schedule": schedule, "start": start})
+    if isinstance(coefficients, np.ndarray):
+        found = invert(
+            transform,
+            torch.from_numpy(coefficients),
+            steps=steps,
+            lr=lr,
+            loss=loss,
+            method=method,
+            schedule=schedule,
+            start=start,
+            seed=seed,
+            callback=callback,
+        )
+        return Inversion(found.signal.numpy(), found.losses)
+    target = coefficients.detach()
+    x = _start(transform, target, start, seed)
+    scale = LOSSES[loss](target)
+    scale = torch.where(scale > 0, scale, 1.0)
+
+    def relative_loss(signal: Tensor) -> Tensor:
+        return LOSSES[loss](transform(signal) - target) / scale
+
+    with torch.enable_grad():
+        if not math.isfinite(float(relative_loss(x))):
+            message = "`coefficients` must be finite numbers, of a size that the transform gives; got others."
+            raise BadInput(message)
+        best = _Best(x, callback)
+        if method == "adam":
+            _adam(relative_loss, x, steps, 0.5 if lr is None else lr, schedule, best)
+        else:
+            _bold_driver(relative_loss, x, steps, 100.0 if lr is None else lr, best)
+    return best.result()
+
+
+def psnr(signal: Tensor, reference: Tensor, peak: float = 1.0) -> float:
+    """Peak signal-to-noise ratio in dB, 10 log10(peak² / mean((signal − reference)²))."""
+    error = (signal.double() - reference.double()).square().mean().item()
+    return math.inf if error == 0 else 10 * math.log10(peak**2 / error)
+
+
+class _Best:
+    """The losses so far, and the signal of the least one."""
+
+    def __init__(self, x: Tensor, callback: Callable[[int, float], None] | None) -> None:
+        self.signal, self.losses, self.callback = x.detach().clone(), [], callback
+
+    def add(self, x: Tensor, loss: Tensor) -> float:
+        value = loss.item()
+        if value < min(self.losses, default=math.inf):
+            self.signal = x.detach().clone()
+        self.losses.append(value)
+        if self.callback is not None:
+            self.callback(len(self.losses) - 1, value)
+        return value
+
+    def result(self) -> Inversion:
+        return Inversion(self.signal, tuple(self.losses))
+
+
+def _adam(loss_of: Loss, x: Tensor, steps: int, lr: float, schedule: str, best: _Best) -> None:
+    x = x.requires_grad_()
+    optimizer = torch.optim.Adam([x], lr=lr)
+    rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = loss_of(x)
+        best.add(x, loss)
+        loss.backward()
+        optimizer.step()
+        if schedule == "cosine":
+            rates.step()
+    best.add(x, loss_of(x))
+
+
+def _bold_driver(loss_of: Loss, x: Tensor, steps: int, rate: float, best: _Best) -> None:
+    x = x.requires_grad_()
+    loss = loss_of(x)
+    current = best.add(x, loss)
+    (gradient,) = torch.autograd.grad(loss, x)
+    for _ in range(steps):
+        tried = (x - rate * gradient).detach().requires_grad_()
+        loss = loss_of(tried)
+        value = best.add(tried, loss)
+        if value < current:
+            x, current, rate = tried, value, 1.1 * rate
+            (gradient,) = torch.autograd.grad(loss, x)
+        else:
+            rate *= 0.55
+
+
+def _check(steps: int, lr: float | None, chosen: dict[str, str | Tensor]) -> None:
+    if not isinstance(steps, int) or steps < 1:
+        message = f"`steps` must be an integer of at least 1; got {steps!r}."
+        raise BadParameter(message)
+    if lr is not None and not (math.isfinite(lr) and lr > 0):
+        message = f"`lr` must be a positive number; got {lr!r}."
+        raise BadParameter(message)
+    for name, value in chosen.items():
+        if not isinstance(value, Tensor) and value not in CHOICES[name]:
+            message = f"`{name}` must be one of {', '.join(CHOICES[name])}; got {value!r}."
+            raise BadParameter(message)
+
+
+def _start(transform: Transform, target: Tensor, start: str | Tensor, seed: int) -> Tensor:
+    with torch.no_grad():
+        zero = transform(torch.zeros(transform.shape, dtype=target.dtype, device=target.device))
+    if not isinstance(zero, Tensor):
+        message = f'`transform` must give one tensor; got a {type(zero).__name__}. Build it with out_type="array".'
+        raise BadParameter(message)
+    of_one = zero.shape
+    batch = target.shape[: target.ndim - len(of_one)]
+    if target.shape != (*batch, *of_one):
+        message = f"`coefficients` must have the shape (..., {', '.join(map(str, of_one))}); got {tuple(target.shape)}."
+        raise BadInput(message)
+    shape = (*batch, *transform.shape)
+    if isinstance(start, Tensor):
+        if start.shape != shape:
+            message = f"`start` must have the shape {shape} of the signals; got {tuple(start.shape)}."
+            raise BadInput(message)
+        return start.detach().to(target).clone()
+    generator = torch.Generator().manual_seed(seed)
+    if start == "uniform":
+        return torch.rand(shape, generator=generator, dtype=target.dtype).to(target.device)
+    return (0.1 * torch.randn(shape, generator=generator, dtype=target.dtype)).to(target.device)

@@ -1,0 +1,117 @@
+"""Signals from coefficients: the published settings, the two methods, wrong use."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_sample_image
+
+from sepconc.errors import BadInput, BadParameter
+from sepconc.scattering import PhaseScattering2D, Scattering1D, Scattering2D, invert, psnr
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    """A piece of a colour photograph, (3, 64, 64) in [0, 1]."""
+    image = load_sample_image("china.jpg")[150:214, 300:364]
+    return torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255
+
+
+def test_relative_loss_falls_twentyfold_at_order_two(photograph):
+    scattering = Scattering2D(2, (64, 64))
+    target = scattering(photograph)
+    result = invert(scattering, target)
+    assert len(result.losses) == 101
+    assert min(result.losses) <= result.losses[0] / 20
+    reached = (scattering(result.signal) - target).abs().mean() / target.abs().mean()
+    assert reached.item() == pytest.approx(min(result.losses), rel=1e-5)
+    smooth = np.convolve(result.losses, np.full(10, 0.1), mode="valid")
+    assert (np.diff(smooth) < 0).all()  # monotone but for the noise of Adam's steps
+
+
+def test_order_two_is_nearer_than_order_one(photograph):
+    found = {}
+    for order in (1, 2):
+        scattering = Scattering2D(2, (64, 64), max_order=order)
+        options = {"steps": 50, "lr": 1.0, "loss": "mse", "start": "uniform", "schedule": "constant"}
+        found[order] = psnr(invert(scattering, scattering(photograph), **options).signal.clamp(0, 1), photograph)
+    assert found[2] >= found[1] > 15
+
+
+def test_a_signal_by_the_bold_driver():
+    scattering = Scattering1D(5, 512, Q=4)
+    time = torch.arange(512) / 512
+    target = scattering(torch.sin(2 * torch.pi * 40 * time**2))
+    result = invert(scattering, target, steps=100, method="bold-driver", loss="l2")
+    assert min(result.losses) < 0.2 * result.losses[0]
+    assert result.signal.shape == (512,)
+
+
+def test_phase_scattering_loses_next_to_nothing(photograph):
+    transform = PhaseScattering2D((64, 64))
+    result = invert(transform, transform(photograph), steps=100, lr=0.1)
+    assert psnr(result.signal, photograph) > 25
+
+
+def test_batches_arrays_and_callback():
+    scattering = Scattering2D(1, (8, 10), L=2)
+    coefficients = scattering(torch.rand(2, 3, 8, 10)).numpy()
+    seen = []
+    result = invert(scattering, coefficients, steps=4, callback=lambda step, loss: seen.append((step, loss)))
+    assert isinstance(result.signal, np.ndarray)
+    assert result.signal.shape == (2, 3, 8, 10)
+    assert [step for step, _ in seen] == [0, 1, 2, 3, 4]
+    assert tuple(loss for _, loss in seen) == result.losses
+
+
+def test_the_seed_decides_the_start():
+    scattering = Scattering2D(1, (8, 8), L=2)
+    target = scattering(torch.rand(8, 8))
+    first, again, other = (invert(scattering, target, steps=3, seed=seed).signal for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    warm = invert(scattering, target, steps=1, start=first, lr=1e-6)
+    assert (warm.signal - first).abs().max() < 1e-5
+
+
+def test_a_zero_signal_is_found():
+    scattering = Scattering2D(1, (8, 8), L=2)
+    result = invert(scattering, torch.zeros(scattering.output_shape), steps=60, lr=0.05)
+    assert result.signal.isfinite().all()
+    assert result.losses[-1] < 0.5 * result.losses[0]
+
+
+def test_psnr():
+    x = torch.rand(8, 8)
+    assert psnr(x, x) == float("inf")
+    assert psnr(x + 0.1, x) == pytest.approx(20.0, abs=1e-3)
+    assert psnr(x + 0.1, x, peak=10) == pytest.approx(40.0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"steps": 0}, "`steps`"),
+        ({"lr": 0.0}, "`lr`"),
+        ({"lr": float("nan")}, "`lr`"),
+        ({"loss": "l3"}, "`loss` must be one of l1, mse, l2"),
+        ({"schedule": "step"}, "`schedule` must be one of cosine, constant"),
+        ({"method": "sgd"}, "`method` must be one of adam, bold-driver"),
+        ({"start": "ones"}, "`start` must be one of normal, uniform"),
+    ],
+)
+def test_wrong_options(options, text):
+    scattering = Scattering2D(1, (8, 8), L=2)
+    with pytest.raises(BadParameter, match=text):
+        invert(scattering, torch.zeros(scattering.output_shape), **options)
+
+
+def test_wrong_coefficients():
+    scattering = Scattering2D(1, (8, 8), L=2)
+    with pytest.raises(BadInput, match=r"shape \(\.\.\., 3, 4, 4\); got \(3, 4, 5\)"):
+        invert(scattering, torch.zeros(3, 4, 5))
+    with pytest.raises(BadInput, match="finite"):
+        invert(scattering, torch.full((3, 4, 4), float("nan")))
+    with pytest.raises(BadInput, match="`start` must have the shape"):
+        invert(scattering, torch.zeros(3, 4, 4), start=torch.zeros(4, 4))
+    with pytest.raises(BadParameter, match="out_type"):
+        invert(Scattering2D(1, (8, 8), L=2, out_type="list"), torch.zeros(3, 4, 4))
