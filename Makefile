@@ -1,4 +1,4 @@
-# make help lists the targets. Everything is made in .venv/ and build/; no tracked file is changed.
+# make help lists the targets. Everything is made in .venv/ and build/; only bench changes a tracked file, its table.
 
 PYTHON ?= python3
 VENV := .venv

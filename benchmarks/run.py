@@ -1,4 +1,4 @@
-"""Run the benchmarks and write their tables to RESULTS.md, with hardware and versions.
+"""Run the benchmarks, print their tables and write them to RESULTS.md, with hardware and versions.
 
     python benchmarks/run.py [--out benchmarks/RESULTS.md] [--quick] [NAME ...]
 
@@ -80,8 +80,9 @@ def main() -> None:
         parts += [section(name, BENCHMARKS[name][0], ON_A_GPU[name] + quick) for name in chosen if name in ON_A_GPU]
     else:
         parts.append("None was at hand; no GPU figure is claimed.\n")
-    Path(options.out).write_text("\n".join(parts), encoding="utf-8")
-    print(f"written: {options.out}")
+    page = "\n".join(parts)
+    Path(options.out).write_text(page, encoding="utf-8")
+    print(f"{page}\nwritten: {options.out}")
 
 
 if __name__ == "__main__":

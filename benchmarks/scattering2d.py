@@ -12,26 +12,30 @@ from __future__ import annotations
 
 import argparse
 import math
-import warnings
+from collections.abc import Callable
 
 import torch
 from paired import both_ways, compare, forward, own_peak, peak_of_process
 from torch import Tensor, nn
 
+from sepconc.compat import import_kymatio
 from sepconc.scattering import PhaseScattering2D, Scattering2D, engines
 
 SIZES = [((128, 3, 32, 32), 2), ((128, 1, 28, 28), 3), ((16, 3, 224, 224), 2), ((8, 3, 224, 224), 4)]
 LARGE = [((256, 3, 32, 32), 2), ((128, 3, 128, 128), 2), ((128, 3, 256, 256), 2)]
+WAYS = {"forward": forward, "forward + backward": both_ways}
 PHASE = [((128, 3, 32, 32), None), ((128, 256, 8, 8), None), ((64, 64, 16, 16), None), ((16, 3, 224, 224), None)]
 
 
 def kymatio(shape: tuple[int, ...], J: int) -> nn.Module:
     """Kymatio's torch frontend."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from kymatio.scattering2d.frontend.torch_frontend import ScatteringTorch2D
+    return import_kymatio("torch").Scattering2D(J, shape[-2:])
 
-        return ScatteringTorch2D(J, shape[-2:])
+
+def kymatio_numpy(shape: tuple[int, ...], J: int) -> Callable[[Tensor], Tensor]:
+    """Kymatio's NumPy frontend, from tensor to tensor."""
+    scattering = import_kymatio("numpy").Scattering2D(J, shape[-2:])
+    return lambda x: torch.from_numpy(scattering(x.numpy()))
 
 
 def ours(shape: tuple[int, ...], J: int | None, engine: str | None = None) -> nn.Module:
@@ -44,24 +48,22 @@ def images(shape: tuple[int, ...]) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(0))
 
 
-def table(
-    title: str,
-    rows: list[tuple[tuple[int, ...], int | None]],
-    peer: str,
-    options: argparse.Namespace,
-    *,
-    back: bool = True,
-) -> None:
-    """Print a table, forward and forward with backward, and the geometric mean of the ratios."""
+def reference(shape: tuple[int, ...], J: int | None) -> nn.Module:
+    """The transform of this package by the plain engine."""
+    return ours(shape, J, "reference")
+
+
+def table(title: str, rows: list[tuple], peer: str, make: Callable, options: argparse.Namespace, *ways: str) -> None:
+    """Print a table of our transform and the one that ``make`` makes, and the geometric mean of the ratios."""
     print(f"\n{title}")
     print(f"{'size':<22}{'J':>3}  {'pass':<18}{'ours':>11}{peer:>11}{'ratio':>8}{'error':>10}")
-    ways = {"forward": forward, "forward + backward": both_ways} if back else {"forward": forward}
-    ratios: dict[str, list[float]] = {name: [] for name in ways}
+    ratios: dict[str, list[float]] = {name: [] for name in ways or WAYS}
     for shape, J in rows:
-        x, mine = images(shape).to(options.device), ours(shape, J).to(options.device)
-        theirs = (ours(shape, J, "reference") if J is None else kymatio(shape, J)).to(options.device)
-        for name, way in ways.items():
-            found = compare(way(mine, x), way(theirs, x), options.repeats)
+        x, mine, theirs = images(shape).to(options.device), ours(shape, J).to(options.device), make(shape, J)
+        if isinstance(theirs, nn.Module):
+            theirs = theirs.to(options.device)
+        for name in ratios:
+            found = compare(WAYS[name](mine, x), WAYS[name](theirs, x), options.repeats)
             ratios[name].append(found.ratio)
             print(f"{'×'.join(map(str, shape)):<22}{J or '':>3}  {name:<18}{found.columns()}", flush=True)
     for name, values in ratios.items():
@@ -105,13 +107,16 @@ def main() -> None:
     engine = engines.pick(torch.zeros(1, 8, 8, device=options.device)).__name__.rpartition(".")[2]
     print(f"engine {engine} ({torch.backends.cpu.get_cpu_capability()}), {options.threads} threads, float32")
     print(f"medians of {options.repeats} paired runs on {options.device}")
-    table("scattering, order 2, 8 angles, against Kymatio's torch frontend", SIZES, "kymatio", options)
-    table("phase scattering, 8 angles, against the plain reference engine", PHASE, "reference", options)
+    table("scattering, order 2, 8 angles, against Kymatio's torch frontend", SIZES, "kymatio", kymatio, options)
+    table("phase scattering, 8 angles, against the plain reference engine", PHASE, "reference", reference, options)
+    options.repeats = 1
+    if options.device == "cpu":
+        title = "against Kymatio's NumPy frontend (one pair of runs)"
+        table(title, SIZES[:3], "numpy", kymatio_numpy, options, "forward")
     if options.large:
-        options.repeats = 1
-        table(
-            "sizes of the published tables (one pair of runs)", LARGE, "kymatio", options, back=options.device != "cpu"
-        )
+        title = "sizes of the published tables, against Kymatio's torch frontend (one pair of runs)"
+        ways = ["forward"] if options.device == "cpu" else WAYS
+        table(title, LARGE, "kymatio", kymatio, options, *ways)
     if options.memory:
         memory(options.threads)
 
