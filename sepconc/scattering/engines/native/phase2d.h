@@ -1,4 +1,6 @@
 // Phase scattering of images, and its adjoint derivative: the low-pass and ρ(±Re), ρ(±Im) of every x⋆ψ, subsampled by 2.
+//
+// A task is LANES images where there are many, and one angle of LANES images where threads would have nothing to do.
 #pragma once
 
 #include "images.h"
@@ -18,133 +20,193 @@ public:
           half_(s_.M / 2, s_.N / 2, kernels[0], kernels[1], 2, 0, 0) {}
 
     void forward(const float* x, int64_t batch, float* out, int threads) const {
-        run(batch, threads, [&](int64_t g, int images, Worker& worker) {
-            worker.forward(x + g * LANES * s_.H * s_.W, images, out + g * LANES * stride());
+        const int64_t groups = groups_of(batch);
+        if (groups >= 4 * threads) {
+            by_groups(groups, threads, [&](int64_t g, Worker& worker) {
+                C* spectrum = worker.own_spectrum();
+                worker.spectrum(image(x, g), images_of(g, batch), spectrum, output(out, g));
+                for (int theta = 0; theta < s_.L; ++theta)
+                    worker.angle(spectrum, theta, images_of(g, batch), output(out, g));
+            });
+            return;
+        }
+        const int count = int(groups);
+        const size_t size = full_.size();
+        Block<C> spectra(count * size);
+        in_parallel(count, threads, [&](int g, Worker& worker) {
+            worker.spectrum(image(x, g), images_of(g, batch), spectra.data() + g * size, output(out, g));
+        });
+        in_parallel(count * s_.L, threads, [&](int i, Worker& worker) {
+            const int g = i % count;
+            worker.angle(spectra.data() + g * size, i / count, images_of(g, batch), output(out, g));
         });
     }
 
     void backward(const float* x, const float* gradient, int64_t batch, float* out, int threads) const {
-        run(batch, threads, [&](int64_t g, int images, Worker& worker) {
-            worker.backward(x + g * LANES * s_.H * s_.W, gradient + g * LANES * stride(), images,
-                            out + g * LANES * s_.H * s_.W);
+        const int64_t groups = groups_of(batch);
+        if (groups >= 4 * threads) {
+            by_groups(groups, threads, [&](int64_t g, Worker& worker) {
+                C *spectrum = worker.own_spectrum(), *sum = worker.own_sum();
+                const int images = images_of(g, batch);
+                worker.spectrum(image(x, g), images, spectrum, nullptr);
+                worker.angles_backward(spectrum, 0, 1, output(gradient, g), images, sum);
+                worker.image_backward(sum, 1, output(gradient, g), images, image(out, g));
+            });
+            return;
+        }
+        // Each share of a group's angles adds to a spectrum of its own: sums have the same order whoever is first.
+        const int count = int(groups), shares = std::min(s_.L, (threads + count - 1) / count);
+        const size_t size = full_.size();
+        Block<C> spectra(count * size), sums(count * shares * size);
+        in_parallel(count, threads, [&](int g, Worker& worker) {
+            worker.spectrum(image(x, g), images_of(g, batch), spectra.data() + g * size, nullptr);
+        });
+        in_parallel(count * shares, threads, [&](int i, Worker& worker) {
+            const int g = i / shares;
+            worker.angles_backward(spectra.data() + g * size, i % shares, shares, output(gradient, g),
+                                   images_of(g, batch), sums.data() + i * size);
+        });
+        in_parallel(count, threads, [&](int g, Worker& worker) {
+            worker.image_backward(sums.data() + g * shares * size, shares, output(gradient, g), images_of(g, batch),
+                                  image(out, g));
         });
     }
 
 private:
+    static int64_t groups_of(int64_t batch) { return (batch + LANES - 1) / LANES; }
+    static int images_of(int64_t g, int64_t batch) { return int(std::min<int64_t>(LANES, batch - g * LANES)); }
     size_t stride() const { return size_t(1 + 4 * s_.L) * s_.h * s_.w; }
     Filter filter(int theta) const { return {psi_ + theta * full_.size(), spans_ + size_t(theta) * 2 * s_.M}; }
+    template <typename T>
+    T* image(T* x, int64_t g) const {
+        return x + g * LANES * s_.H * s_.W;
+    }
+    template <typename T>
+    T* output(T* out, int64_t g) const {
+        return out + g * LANES * stride();
+    }
 
+    // What one thread needs: buffers, and the work on one group of images.
     class Worker {
     public:
-        explicit Worker(const Phase2D& of)
-            : of_(of), s_(of.s_), lines_(std::max(s_.M, s_.N)), pixels_(size_t(s_.H) * s_.W),
-              tile_(size_t(s_.h) * s_.w * 4), smooth_(size_t(s_.h) * s_.N), spectrum_(of.full_.size()),
-              wave_(of.half_.size()), sum_(of.full_.size()) {}
-
-        void forward(const float* x, int images, float* out) {
-            const int area = s_.h * s_.w;
-            transform(x, images);
-            for (int q = 0; q < s_.N; ++q) {
-                for (int p = 0; p < s_.M; ++p) lines_.u[p] = pixel(p, q);
-                for (int i = 0; i < s_.h; ++i)
-                    smooth_[size_t(i) * s_.N + q] = Band::sum(of_.full_.low_down.rows[i], lines_.u.data(), 1);
-            }
-            smoothed_across(of_.full_, smooth_.data(), tile_.data());
-            store(tile_.data(), images, area, out, of_.stride());
-            const float scale = 1.0f / float(of_.full_.size());
-            for (int theta = 0; theta < s_.L; ++theta) {
-                filtered_across(spectrum_.data(), of_.filter(theta), of_.full_, of_.half_, lines_, wave_.data());
-                for (int q = 0; q < s_.w; ++q) {
-                    const C* done = column(q + 1);
-                    for (int p = 0; p < s_.h; ++p) {
-                        const C z = scale * done[p + 1];
-                        V* phases = tile_.data() + p * s_.w + q;
-                        phases[0] = positive_part(z.re);
-                        phases[area] = positive_part(z.im);
-                        phases[2 * area] = positive_part(-z.re);
-                        phases[3 * area] = positive_part(-z.im);
-                    }
-                }
-                store(tile_.data(), images, 4 * area, out + size_t(1 + 4 * theta) * area, of_.stride());
-            }
+        explicit Worker(const Phase2D& of) : of_(of), s_(of.s_), lines_(std::max(s_.M, s_.N)) {
+            pixels_.reserve(size_t(s_.H) * s_.W);
+            tile_.reserve(size_t(s_.h) * s_.w * 4);
+            smooth_.reserve(size_t(s_.h) * s_.N);
+            wave_.reserve(of.half_.size());
         }
 
-        void backward(const float* x, const float* gradient, int images, float* out) {
-            const int area = s_.h * s_.w, n = s_.N / 2, m = s_.M / 2;
-            transform(x, images);
-            std::memset(static_cast<void*>(sum_.data()), 0, of_.full_.size() * sizeof(C));
-            const float scale = 1.0f / float(of_.full_.size());
-            for (int theta = 0; theta < s_.L; ++theta) {
-                const Filter filter = of_.filter(theta);
-                load_strided(gradient + size_t(1 + 4 * theta) * area, images, 4 * area, of_.stride(), tile_.data());
-                filtered_across(spectrum_.data(), filter, of_.full_, of_.half_, lines_, wave_.data());
-                for (int q = 0; q < n; ++q) {
-                    const bool inside = q >= 1 && q <= s_.w;
-                    const C* done = inside ? column(q) : nullptr;
-                    for (int p = 0; p < m; ++p) {
-                        C g = {zero(), zero()};
-                        if (inside && p >= 1 && p <= s_.h) {
-                            const V* phases = tile_.data() + (p - 1) * s_.w + q - 1;
-                            g = {chosen(done[p].re, phases[0], phases[2 * area]),
-                                 chosen(done[p].im, phases[area], phases[3 * area])};
-                        }
-                        lines_.c[p] = g;
-                    }
-                    done = of_.half_.down.run<false>(lines_.c.data(), 1, lines_.a.data(), lines_.b.data());
-                    for (int k = 0; k < m; ++k) wave_[size_t(k) * n + q] = done[k];
-                }
-                for (int k = 0; k < m; ++k) {
-                    C* row = wave_.data() + size_t(k) * n;
-                    const C* done = of_.half_.across.run<false>(row, 1, lines_.a.data(), lines_.b.data());
-                    unfold_row(done, filter, s_.M, s_.N, 2, k, scale, sum_.data());
-                }
-            }
-            image_backward(gradient, images, out);
-        }
+        C* own_spectrum() { return spectrum_.reserve(of_.full_.size()); }
+        C* own_sum() { return sum_.reserve(of_.full_.size()); }
 
-    private:
-        V pixel(int p, int q) { return pixels_[size_t(of_.row_of_[p]) * s_.W + of_.column_of_[q]]; }
-
-        // g₊ where u > 0, −g₋ where u < 0: the derivative along ρ(u) and ρ(−u)
-        static V chosen(V u, V plus, V minus) { return u > zero() ? plus : (u < zero() ? -minus : zero()); }
-
-        void transform(const float* x, int images) {
+        // Spectrum of the padded images, and their low-pass where it is asked for.
+        void spectrum(const float* x, int images, C* out, float* coefficients) {
+            const Grid& grid = of_.full_;
             load(x, images, s_.H * s_.W, pixels_.data());
             for (int p = 0; p < s_.M; ++p) {
                 for (int q = 0; q < s_.N; ++q) lines_.a[q] = {pixel(p, q), zero()};
-                const C* done = of_.full_.across.run<false>(lines_.a.data(), 1, lines_.a.data(), lines_.b.data());
-                std::memcpy(static_cast<void*>(spectrum_.data() + size_t(p) * s_.N), done, s_.N * sizeof(C));
+                const C* done = grid.across.run<false>(lines_.a.data(), 1, lines_.a.data(), lines_.b.data());
+                std::memcpy(static_cast<void*>(out + size_t(p) * s_.N), done, s_.N * sizeof(C));
             }
             for (int l = 0; l < s_.N; ++l) {
-                C* start = spectrum_.data() + l;
-                const C* done = of_.full_.down.run<false>(start, s_.N, lines_.a.data(), lines_.b.data());
-                for (int k = 0; k < s_.M; ++k) start[size_t(k) * s_.N] = done[k];
+                const C* done = grid.down.run<false>(out + l, s_.N, lines_.a.data(), lines_.b.data());
+                for (int k = 0; k < s_.M; ++k) out[size_t(k) * s_.N + l] = done[k];
             }
+            if (!coefficients) return;
+            for (int q = 0; q < s_.N; ++q) {
+                for (int p = 0; p < s_.M; ++p) lines_.u[p] = pixel(p, q);
+                for (int i = 0; i < s_.h; ++i)
+                    smooth_[size_t(i) * s_.N + q] = Band::sum(grid.low_down.rows[i], lines_.u.data(), 1);
+            }
+            smoothed_across(grid, smooth_.data(), tile_.data());
+            store(tile_.data(), images, s_.h * s_.w, coefficients, of_.stride());
         }
 
+        // The four phases of one angle.
+        void angle(const C* spectrum, int theta, int images, float* coefficients) {
+            const int area = s_.h * s_.w;
+            const float scale = 1.0f / float(of_.full_.size());
+            filtered_across(spectrum, of_.filter(theta), of_.full_, of_.half_, lines_, wave_.data());
+            for (int q = 0; q < s_.w; ++q) {
+                const C* done = column(q + 1);
+                for (int p = 0; p < s_.h; ++p) {
+                    const C z = scale * done[p + 1];
+                    V* phases = tile_.data() + p * s_.w + q;
+                    phases[0] = positive_part(z.re);
+                    phases[area] = positive_part(z.im);
+                    phases[2 * area] = positive_part(-z.re);
+                    phases[3 * area] = positive_part(-z.im);
+                }
+            }
+            store(tile_.data(), images, 4 * area, coefficients + channel(theta), of_.stride());
+        }
+
+        // The derivative along the angles first, first + step, …, as a spectrum of the images.
+        void angles_backward(const C* spectrum, int first, int step, const float* gradient, int images, C* sum) {
+            std::memset(static_cast<void*>(sum), 0, of_.full_.size() * sizeof(C));
+            for (int theta = first; theta < s_.L; theta += step) angle_backward(spectrum, theta, gradient, images, sum);
+        }
+
+        // From the spectra of the shares and the gradient of the low-pass to the gradient of the images.
+        void image_backward(C* sums, int shares, const float* gradient, int images, float* out) {
+            const Grid& grid = of_.full_;
+            for (size_t i = 0; i < grid.size(); ++i)
+                for (int share = 1; share < shares; ++share) sums[i] = sums[i] + sums[share * grid.size() + i];
+            load_strided(gradient, images, s_.h * s_.w, of_.stride(), tile_.data());
+            for (int i = 0; i < s_.h; ++i)
+                for (int q = 0; q < s_.N; ++q)
+                    smooth_[size_t(i) * s_.N + q] = Band::sum(grid.low_across.columns[q], tile_.data() + i * s_.w, 1);
+            std::memset(static_cast<void*>(pixels_.data()), 0, size_t(s_.H) * s_.W * sizeof(V));
+            for (int k = 0; k < s_.M; ++k) {
+                C* row = sums + size_t(k) * s_.N;
+                const C* done = grid.across.run<true>(row, 1, lines_.a.data(), lines_.b.data());
+                std::memcpy(static_cast<void*>(row), done, s_.N * sizeof(C));
+            }
+            for (int q = 0; q < s_.N; ++q) {
+                const C* done = grid.down.run<true>(sums + q, s_.N, lines_.a.data(), lines_.b.data());
+                for (int p = 0; p < s_.M; ++p)
+                    pixels_[size_t(of_.row_of_[p]) * s_.W + of_.column_of_[q]] +=
+                        done[p].re + Band::sum(grid.low_down.columns[p], smooth_.data() + q, s_.N);
+            }
+            store(pixels_.data(), images, s_.H * s_.W, out, size_t(s_.H) * s_.W);
+        }
+
+    private:
+        size_t channel(int theta) const { return size_t(1 + 4 * theta) * s_.h * s_.w; }
+        V pixel(int p, int q) { return pixels_[size_t(of_.row_of_[p]) * s_.W + of_.column_of_[q]]; }
         const C* column(int q) {
             return of_.half_.down.run<true>(wave_.data() + q, s_.N / 2, lines_.a.data(), lines_.b.data());
         }
 
-        void image_backward(const float* gradient, int images, float* out) {
-            load_strided(gradient, images, s_.h * s_.w, of_.stride(), tile_.data());
-            for (int i = 0; i < s_.h; ++i)
-                for (int q = 0; q < s_.N; ++q)
-                    smooth_[size_t(i) * s_.N + q] =
-                        Band::sum(of_.full_.low_across.columns[q], tile_.data() + i * s_.w, 1);
-            std::memset(static_cast<void*>(pixels_.data()), 0, size_t(s_.H) * s_.W * sizeof(V));
-            for (int k = 0; k < s_.M; ++k) {
-                C* row = sum_.data() + size_t(k) * s_.N;
-                const C* done = of_.full_.across.run<true>(row, 1, lines_.a.data(), lines_.b.data());
-                std::memcpy(static_cast<void*>(row), done, s_.N * sizeof(C));
+        // g₊ where u > 0, −g₋ where u < 0: the derivative along ρ(u) and ρ(−u)
+        static V chosen(V u, V plus, V minus) { return u > zero() ? plus : (u < zero() ? -minus : zero()); }
+
+        void angle_backward(const C* spectrum, int theta, const float* gradient, int images, C* sum) {
+            const int area = s_.h * s_.w, n = s_.N / 2, m = s_.M / 2;
+            const float scale = 1.0f / float(of_.full_.size());
+            const Filter filter = of_.filter(theta);
+            load_strided(gradient + channel(theta), images, 4 * area, of_.stride(), tile_.data());
+            filtered_across(spectrum, filter, of_.full_, of_.half_, lines_, wave_.data());
+            for (int q = 0; q < n; ++q) {
+                const bool inside = q >= 1 && q <= s_.w;
+                const C* done = inside ? column(q) : nullptr;
+                for (int p = 0; p < m; ++p) {
+                    C g = {zero(), zero()};
+                    if (inside && p >= 1 && p <= s_.h) {
+                        const V* phases = tile_.data() + (p - 1) * s_.w + q - 1;
+                        g = {chosen(done[p].re, phases[0], phases[2 * area]),
+                             chosen(done[p].im, phases[area], phases[3 * area])};
+                    }
+                    lines_.c[p] = g;
+                }
+                done = of_.half_.down.run<false>(lines_.c.data(), 1, lines_.a.data(), lines_.b.data());
+                for (int k = 0; k < m; ++k) wave_[size_t(k) * n + q] = done[k];
             }
-            for (int q = 0; q < s_.N; ++q) {
-                const C* done = of_.full_.down.run<true>(sum_.data() + q, s_.N, lines_.a.data(), lines_.b.data());
-                for (int p = 0; p < s_.M; ++p)
-                    pixels_[size_t(of_.row_of_[p]) * s_.W + of_.column_of_[q]] +=
-                        done[p].re + Band::sum(of_.full_.low_down.columns[p], smooth_.data() + q, s_.N);
+            for (int k = 0; k < m; ++k) {
+                C* row = wave_.data() + size_t(k) * n;
+                const C* done = of_.half_.across.run<false>(row, 1, lines_.a.data(), lines_.b.data());
+                unfold_row(done, filter, s_.M, s_.N, 2, k, scale, sum);
             }
-            store(pixels_.data(), images, s_.H * s_.W, out, size_t(s_.H) * s_.W);
         }
 
         const Phase2D& of_;
@@ -155,14 +217,16 @@ private:
     };
 
     template <typename Task>
-    void run(int64_t batch, int threads, Task task) const {
-        const int64_t groups = (batch + LANES - 1) / LANES;
-        // a few groups per task keep the counter out of the way of small images
+    void in_parallel(int count, int threads, Task task) const {
+        parallel<Worker>(count, threads, [&] { return Worker(*this); }, task);
+    }
+
+    // A few groups per task keep the counter out of the way of small images.
+    template <typename Task>
+    void by_groups(int64_t groups, int threads, Task task) const {
         const int64_t each = std::max<int64_t>(1, std::min<int64_t>(groups / (4 * threads), 64));
-        const int count = int((groups + each - 1) / each);
-        parallel<Worker>(count, threads, [&] { return Worker(*this); }, [&](int i, Worker& worker) {
-            for (int64_t g = i * each; g < std::min(groups, (i + 1) * each); ++g)
-                task(g, int(std::min<int64_t>(LANES, batch - g * LANES)), worker);
+        in_parallel(int((groups + each - 1) / each), threads, [&](int i, Worker& worker) {
+            for (int64_t g = i * each; g < std::min(groups, (i + 1) * each); ++g) task(g, worker);
         });
     }
 
