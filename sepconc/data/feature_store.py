@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -87,7 +88,7 @@ def open_array(path: Path, shape: Sequence[int], dtype: Any) -> np.ndarray:
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, tokenize.TokenError) as error:  # the last from Python 3.12 on
         reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
         message = f"{path} can't be read as an array ({reason}). {_NEXT_STEP}"
         raise CorruptFile(message) from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -125,7 +126,7 @@ def read_npz(path: Path, part: str) -> tuple[np.ndarray, np.ndarray, np.ndarray,
             return _from_archive(loaded, path, part)
     except BadInput:
         raise
-    except (zipfile.BadZipFile, EOFError, zlib.error, ValueError) as error:
+    except (zipfile.BadZipFile, EOFError, zlib.error, ValueError, tokenize.TokenError) as error:
         message = f"{path} must be a NumPy archive of plain arrays, {_NPZ_KEYS} ({' '.join(str(error).split())})."
         raise BadInput(message) from error
 

@@ -354,6 +354,9 @@ def row_numbers(indices: Any, count: int) -> np.ndarray:
     """Whole numbers, a mask or a slice as an array of positions from 0 to ``count`` − 1."""
     if isinstance(indices, slice):
         return np.arange(*indices.indices(count))
+    if isinstance(indices, tuple):
+        message = f"One index chooses images; got {len(indices)}: {indices!r:.60}. Index the result for the rest."
+        raise BadInput(message)
     rows = np.atleast_1d(np.asarray(indices))
     if rows.dtype == bool and rows.shape == (count,):
         return np.flatnonzero(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -155,7 +156,7 @@ def read_class_indices(source: ClassIndices) -> np.ndarray:
             f"got {source} ({error.strerror or error})."
         )
         raise BadParameter(message) from error
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, tokenize.TokenError) as error:
         if isinstance(error, BadParameter):
             raise
         message = f"{path} must be a list of class numbers, text or a .npy file without pickles ({error})."

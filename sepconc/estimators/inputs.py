@@ -130,15 +130,15 @@ def _stack(X: Any) -> np.ndarray:
     return X
 
 
-def check_finite(images: np.ndarray | torch.Tensor) -> None:
-    """Refuse floating images (n, ...) with NaN or infinite pixels, naming the first one."""
+def check_finite(images: np.ndarray | torch.Tensor, start: int = 0, what: str = "image") -> None:
+    """Refuse images or samples (n, ...), numbered from ``start``, that aren't finite, naming the first one."""
     floating = images.is_floating_point() if isinstance(images, torch.Tensor) else images.dtype.kind == "f"
     if not floating:
         return
     finite = images.isfinite() if isinstance(images, torch.Tensor) else np.isfinite(images)
     if not finite.all():
-        first = finite.reshape(len(finite), -1).all(1).tolist().index(False)
-        message = f"Input X contains NaN or infinity (first in image {first}). Remove or mend those images."
+        first = start + finite.reshape(len(finite), -1).all(1).tolist().index(False)
+        message = f"Input X contains NaN or infinity (first in {what} {first}). Remove or mend it."
         raise BadInput(message)
 
 

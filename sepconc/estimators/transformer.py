@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from sepconc.data.feature_store import FeatureStore
 from sepconc.data.images import ImageSet
-from sepconc.errors import ParameterMismatch
+from sepconc.errors import BadParameter, ParameterMismatch
 from sepconc.estimators import inputs, stored_features
 from sepconc.estimators.devices import find_device
 from sepconc.estimators.fitting import forget
@@ -107,6 +107,9 @@ class FixedTransformer(TransformerMixin, BaseEstimator):
 
     def _transform(self, X: Any) -> np.ndarray:
         samples, module = self.samples(X, fitting=False), self._module()
+        if math.prod(self.output_shape(module)) != self.n_features_out_:
+            message = f"{type(self).__name__} was fitted with other parameters. Fit it again after set_params."
+            raise BadParameter(message)
         out = np.empty((len(samples), self.n_features_out_), np.float32)
         starts = range(0, len(samples), self.batch_size)
         with self._bar(len(samples)) as bar:
@@ -117,10 +120,10 @@ class FixedTransformer(TransformerMixin, BaseEstimator):
     def _fill(self, out: np.ndarray, samples: Samples, module: nn.Module, start: int, bar: tqdm) -> None:
         """Transform one batch into its rows of ``out``."""
         rows = np.arange(start, min(start + self.batch_size, len(out)))
-        batch = samples.batch(rows)
-        inputs.check_finite(batch)
+        batch = self.prepare(samples.batch(rows).to(find_device(self.device)))
+        inputs.check_finite(batch, start, "sample")
         with torch.inference_mode():
-            features = module(self.prepare(batch.to(find_device(self.device))))
+            features = module(batch)
         out[start : start + len(rows)] = features.flatten(1).numpy(force=True)
         bar.update(len(rows))
 

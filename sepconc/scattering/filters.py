@@ -49,7 +49,7 @@ class FilterBank:
     psi: tuple[tuple[Float32Array, ...], ...]
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=8)
 def filter_bank(padded_shape: tuple[int, int], J: int, L: int) -> FilterBank:
     """Build the filters of ``J`` scales and ``L`` angles on a padded grid of M × N pixels.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from sepconc.errors import BadInput, BadParameter
 LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
     "l1": lambda difference: difference.abs().mean(),
     "mse": lambda difference: difference.square().mean(),
-    "l2": lambda difference: difference.square().sum().sqrt(),
+    "l2": lambda difference: torch.linalg.vector_norm(difference),
 }
 CHOICES = {
     "loss": tuple(LOSSES),
@@ -31,7 +32,7 @@ Loss = Callable[[Tensor], Tensor]
 class Transform(Protocol):
     """What can be inverted: a differentiable module of signals whose axes are the last ones."""
 
-    shape: tuple[int, ...]
+    input_shape: tuple[int, ...]
 
     def __call__(self, x: Tensor) -> Tensor:
         """The coefficients of signals."""
@@ -44,7 +45,7 @@ class Inversion:
     Attributes
     ----------
     signal : Tensor or array
-        The iterate of least loss, (..., *shape) of the transform, of the kind of the coefficients.
+        The iterate of least loss, (..., *input_shape) of the transform, of the kind of the coefficients.
     losses : tuple of float
         Relative loss ℓ(Sx − Sx₀) / ℓ(Sx₀) at the start of every step; the best one belongs to ``signal``.
     """
@@ -74,7 +75,7 @@ def invert(
 
     Parameters
     ----------
-    transform : Scattering2D, PhaseScattering2D, Scattering1D, or another differentiable module with a ``shape``
+    transform : Scattering2D, PhaseScattering2D, Scattering1D, or another differentiable module with an ``input_shape``
     coefficients : Tensor or array
         What ``transform`` gives for the signals that are looked for, (..., as one signal's).
     steps : int
@@ -119,11 +120,12 @@ def invert(
     >>> result.signal.shape, result.losses[-1] < result.losses[0]
     (torch.Size([16, 16]), True)
     """
-    _check(steps, lr, {"loss": loss, "method": method, "schedule": schedule, "start": start})
+    _check(transform, coefficients, steps, lr)
+    _check_choices({"loss": loss, "method": method, "schedule": schedule, "start": start})
     if isinstance(coefficients, np.ndarray):
         found = invert(
             transform,
-            torch.from_numpy(coefficients),
+            torch.from_numpy(np.array(coefficients, coefficients.dtype.newbyteorder("="))),
             steps=steps,
             lr=lr,
             loss=loss,
@@ -142,7 +144,7 @@ def invert(
     def relative_loss(signal: Tensor) -> Tensor:
         return LOSSES[loss](transform(signal) - target) / scale
 
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
         if not math.isfinite(float(relative_loss(x))):
             message = "`coefficients` must be finite numbers, of a size that the transform gives; got others."
             raise BadInput(message)
@@ -210,22 +212,36 @@ def _bold_driver(loss_of: Loss, x: Tensor, steps: int, rate: float, best: _Best)
             rate *= 0.55
 
 
-def _check(steps: int, lr: float | None, chosen: dict[str, str | Tensor]) -> None:
-    if not isinstance(steps, int) or steps < 1:
+def _check(transform: Any, coefficients: Any, steps: int, lr: float | None) -> None:
+    if not callable(transform) or not isinstance(getattr(transform, "input_shape", None), tuple):
+        message = f"`transform` must be a transform of sepconc.scattering; got a {type(transform).__name__}."
+        raise BadParameter(message)
+    if not isinstance(coefficients, Tensor | np.ndarray):
+        message = f"`coefficients` must be a tensor or an array; got a {type(coefficients).__name__}."
+        raise BadInput(message)
+    if 0 in coefficients.shape:
+        message = f"`coefficients` must be those of one signal at least; got shape {tuple(coefficients.shape)}."
+        raise BadInput(message)
+    if not isinstance(steps, numbers.Integral) or steps < 1:
         message = f"`steps` must be an integer of at least 1; got {steps!r}."
         raise BadParameter(message)
-    if lr is not None and not (math.isfinite(lr) and lr > 0):
+    if lr is not None and not (isinstance(lr, numbers.Real) and math.isfinite(lr) and lr > 0):
         message = f"`lr` must be a positive number; got {lr!r}."
         raise BadParameter(message)
+
+
+def _check_choices(chosen: dict[str, Any]) -> None:
     for name, value in chosen.items():
-        if not isinstance(value, Tensor) and value not in CHOICES[name]:
+        if name == "start" and isinstance(value, Tensor):
+            continue
+        if not isinstance(value, str) or value not in CHOICES[name]:
             message = f"`{name}` must be one of {', '.join(CHOICES[name])}; got {value!r}."
             raise BadParameter(message)
 
 
 def _start(transform: Transform, target: Tensor, start: str | Tensor, seed: int) -> Tensor:
     with torch.no_grad():
-        zero = transform(torch.zeros(transform.shape, dtype=target.dtype, device=target.device))
+        zero = transform(torch.zeros(transform.input_shape, dtype=target.dtype, device=target.device))
     if not isinstance(zero, Tensor):
         message = f'`transform` must give one tensor; got a {type(zero).__name__}. Build it with out_type="array".'
         raise BadParameter(message)
@@ -234,7 +250,7 @@ def _start(transform: Transform, target: Tensor, start: str | Tensor, seed: int)
     if target.shape != (*batch, *of_one):
         message = f"`coefficients` must have the shape (..., {', '.join(map(str, of_one))}); got {tuple(target.shape)}."
         raise BadInput(message)
-    shape = (*batch, *transform.shape)
+    shape = (*batch, *transform.input_shape)
     if isinstance(start, Tensor):
         if start.shape != shape:
             message = f"`start` must have the shape {shape} of the signals; got {tuple(start.shape)}."

@@ -74,8 +74,6 @@ class Scattering1D(FixedTransform):
     """
 
     function = "scatter1d"
-
-    function = "scatter1d"
     signals = "signals"
 
     def __init__(

@@ -16,6 +16,7 @@ import sepconc
 from sepconc.data import feature_store, feature_writer
 from sepconc.data.feature_store import FeatureStore, open_features, read_header, write_header
 from sepconc.data.feature_writer import Contents, FeatureWriter
+from sepconc.data.images import row_numbers
 from sepconc.errors import (
     BadInput,
     BadParameter,
@@ -539,3 +540,8 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(BadParameter, match="can't be made"):
         write(tmp_path / "file" / "store")
+
+
+def test_one_index_chooses_images(tmp_path):
+    with pytest.raises(BadInput, match="One index chooses images; got 2"):
+        row_numbers((0, 0), 5)

@@ -480,3 +480,18 @@ def test_on_a_gpu(cls, colours):
     found = cls(device="cuda").fit_transform(colours)
     expected = cls(device="cpu").fit_transform(colours)
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_values_too_large_for_single_precision_are_refused():
+    X = np.random.default_rng(0).random((300, 64))
+    X[250] = 1e300
+    for transformer in (ScatteringTransformer2D(J=1), PhaseScatteringTransformer2D()):
+        with pytest.raises(BadInput, match=r"first in sample 250"):
+            transformer.fit(X[:10]).transform(X)
+
+
+def test_parameters_changed_after_fit_are_refused():
+    X = np.random.default_rng(0).random((5, 64))
+    fitted = ScatteringTransformer2D(J=1).fit(X)
+    with pytest.raises(BadParameter, match=r"other parameters. Fit it again"):
+        fitted.set_params(L=3).transform(X)

@@ -32,10 +32,20 @@ def value_and_gradient(transform, x):
 def assert_agree(make, x):
     got = value_and_gradient(make(engine="fused"), x)
     expected = value_and_gradient(make(engine="reference"), x.double())
-    for value, wanted in zip(got, expected, strict=True):
+    for value, wanted, unsure in zip(got, expected, (0.0, unsteadiness(make, x, expected[1])), strict=True):
         assert value.shape == wanted.shape
         assert value.dtype == torch.float32
-        assert (value - wanted).abs().max() <= TOLERANCE * wanted.abs().max()
+        assert ((value - wanted).abs() <= TOLERANCE * wanted.abs().max() + unsure).all()
+
+
+def unsteadiness(make, x, gradient):
+    """Per image, how far the exact gradient moves when its pixels do by a few roundings.
+
+    Where a modulus is nearly zero, its derivative has any direction.
+    """
+    noise = images(*x.shape, seed=2).double() * 2.0**-22 * x.abs().max()
+    _, moved = value_and_gradient(make(engine="reference"), x.double() + noise)
+    return 2 * (moved - gradient).abs().amax((-2, -1), keepdim=True)
 
 
 def make_scattering(*args, **options):
@@ -135,8 +145,7 @@ def test_nan_stays_in_its_image(make):
     spoilt = x.clone()
     spoilt[7, 3, 3] = float("nan")
     y = transform(spoilt)
-    assert y[7, 0].isnan().any()
-    assert y[7, 1:].isnan().all()
+    assert y[7].isnan().all()
     others = [i for i in range(20) if i != 7]
     assert torch.equal(y[others], transform(x)[others])
     (gradient,) = torch.autograd.grad(transform(z := spoilt.requires_grad_()).sum(), z)
@@ -214,8 +223,36 @@ def test_copies_and_pickles():
     assert torch.equal(pickle.loads(pickle.dumps(transform))(x), expected)
 
 
-def test_second_derivatives_are_refused():
-    z = images(1, 8, 8).requires_grad_()
-    (gradient,) = torch.autograd.grad(Scattering2D(1, (8, 8), engine="fused")(z).square().sum(), z, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.sum().backward()
+@pytest.mark.parametrize("make", [make_scattering(2, (12, 9), 3), make_phase((12, 9), 3)])
+def test_second_derivatives_are_the_references(make):
+    seconds = []
+    for engine in ("fused", "reference"):
+        z = images(2, 12, 9).requires_grad_()
+        (gradient,) = torch.autograd.grad(make(engine)(z).square().sum(), z, create_graph=True)
+        seconds.append(torch.autograd.grad(gradient.square().sum(), z)[0])
+    assert (seconds[0] - seconds[1]).abs().max() <= 1e-4 * seconds[1].abs().max()
+
+
+def test_functional_gradients():
+    transform, x = Scattering2D(1, (8, 8), 2, engine="fused"), images(8, 8)
+    found = torch.func.grad(lambda z: transform(z).square().sum())(x)
+    expected = value_and_gradient(lambda z: transform(z).square() / images(3, 4, 4, seed=1), x)[1]
+    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize("make", [make_scattering(2, (64, 64), 2), make_phase((64, 64), 2)])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_one_pixel_that_is_not_finite_reaches_all_coefficients(make, value):
+    x = images(3, 64, 64)
+    x[1, 5, 5] = value
+    y = make("fused")(x)
+    assert y[1, 0].isnan().all()
+    assert y[[0, 2]].isfinite().all()
+    assert torch.equal(y[0], make("fused")(x[0]))
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_small_and_large_values(scale):
+    transform, x = Scattering2D(2, (32, 32), 3, engine="fused"), images(3, 32, 32)
+    expected = Scattering2D(2, (32, 32), 3, engine="reference")(scale * x)
+    assert (transform(scale * x) - expected).abs().max() <= TOLERANCE * expected.abs().max()

@@ -115,3 +115,31 @@ def test_wrong_coefficients():
         invert(scattering, torch.zeros(3, 4, 4), start=torch.zeros(4, 4))
     with pytest.raises(BadParameter, match="out_type"):
         invert(Scattering2D(1, (8, 8), L=2, out_type="list"), torch.zeros(3, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ((None, torch.zeros(3, 4, 4)), BadParameter, "`transform` must be a transform"),
+        ((Scattering2D(1, (8, 8), L=2), [1.0]), BadInput, "`coefficients` must be a tensor or an array; got a list"),
+        ((Scattering2D(1, (8, 8), L=2), torch.zeros(0, 3, 4, 4)), BadInput, "one signal at least"),
+    ],
+)
+def test_wrong_arguments(arguments, error, text):
+    with pytest.raises(error, match=text):
+        invert(*arguments)
+
+
+def test_padded_images_and_arrays_of_any_order():
+    scattering = Scattering2D(1, (8, 8), L=2, pre_pad=True)
+    coefficients = scattering(torch.rand(12, 12)).numpy()
+    result = invert(scattering, coefficients.astype(">f4")[:, ::-1][:, ::-1], steps=np.int64(2))
+    assert result.signal.shape == scattering.input_shape
+
+
+def test_the_exact_signal_stays():
+    scattering = Scattering2D(1, (8, 8), L=2)
+    x = torch.rand(8, 8)
+    result = invert(scattering, scattering(x), loss="l2", start=x, steps=3)
+    assert np.isfinite(result.losses).all()
+    assert torch.equal(result.signal, x)

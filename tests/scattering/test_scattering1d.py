@@ -423,3 +423,9 @@ def test_the_gpu_agrees_with_the_processor(T):
         (mine,) = torch.autograd.grad(y.square().sum(), z)
         (reference,) = torch.autograd.grad(here(x).square().sum(), x)
         assert error(mine.cpu(), reference) <= tolerance
+
+
+def test_second_derivatives_are_refused():
+    x = torch.randn(64).requires_grad_()
+    with pytest.raises(BadParameter, match="first derivatives only"):
+        torch.autograd.grad(Scattering1D(3, 64)(x).square().sum(), x, create_graph=True)

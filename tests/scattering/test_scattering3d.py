@@ -330,3 +330,9 @@ def test_the_gpu_agrees_with_the_processor():
     assert error(there(y).cpu(), scattering(x)) <= SINGLE
     here, other = (torch.autograd.grad(m(z)[..., 2].sum(), z)[0].cpu() for m, z in ((scattering, x), (there, y)))
     assert error(other[..., None], here[..., None]) <= SINGLE
+
+
+def test_second_derivatives_are_refused():
+    x = torch.rand(8, 8, 8).requires_grad_()
+    with pytest.raises(BadParameter, match="first derivatives only"):
+        torch.autograd.grad(HarmonicScattering3D(1, (8, 8, 8), L=1)(x).sum(), x, create_graph=True)

@@ -73,6 +73,13 @@ def _best(x: Tensor, function: str) -> str:
     return "fused" if fused and importable("fused") else "reference"
 
 
+def refuse_second_derivatives(transform: str) -> None:
+    """Raise BadParameter where a derivative is to be differentiated, in a backward pass that can't be."""
+    if torch.is_grad_enabled():
+        message = f"{transform} has first derivatives only; create_graph=True asks for second ones. Leave it out."
+        raise BadParameter(message)
+
+
 @cache
 def importable(name: str) -> bool:
     """Whether the engine called ``name`` imports here."""
@@ -90,7 +97,8 @@ def load(name: str | None, function: str = "scatter2d") -> ModuleType:
     try:
         return importlib.import_module(f"{__name__}.{engine}")
     except ImportError as error:
-        message = f"Engine {engine!r} doesn't import ({error}); available: {', '.join(available(function))}."
+        others = ", ".join(name for name in available(function) if name != engine)
+        message = f"Engine {engine!r} doesn't import ({error}); available: {others}."
         raise EngineUnavailable(message) from error
 
 

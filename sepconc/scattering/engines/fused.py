@@ -2,8 +2,9 @@
 
 The C++ sources are in ``native/``; installation builds them where there is a compiler, once per instruction set, and
 the best build that this processor runs is loaded. Without one, importing this module fails and another engine is
-chosen. float32 only: the low-pass is applied as a separable convolution, and a filter is left out where it is below
-1e-8 of its largest value, which changes coefficients by about as much as rounding does.
+chosen. It takes float32 only, and values whose squares are float32 numbers too: the low-pass is applied as a separable
+convolution, and a filter is left out where it is below 1e-8 of its largest value, which changes coefficients by about
+as much as rounding does.
 
 Gradients may depend, in the last bits, on the number of threads.
 """
@@ -18,10 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from sepconc.errors import EngineUnavailable
-from sepconc.scattering.engines import Filters2D
+from sepconc.scattering.engines import Filters2D, reference
 from sepconc.scattering.engines.reference import reflect
 from sepconc.scattering.filters import filter_bank
 from sepconc.scattering.geometry import Geometry
@@ -44,7 +44,7 @@ def scatter2d(x: Tensor, filters: Filters2D, geometry: Geometry) -> Tensor:
     EngineUnavailable
         For images of another type or on another device.
     """
-    return _run(x, geometry, "scatter2d", _channels(geometry))
+    return _run(x, filters, geometry, "scatter2d", _channels(geometry))
 
 
 def phase2d(x: Tensor, filters: Filters2D, geometry: Geometry) -> Tensor:
@@ -55,7 +55,7 @@ def phase2d(x: Tensor, filters: Filters2D, geometry: Geometry) -> Tensor:
     EngineUnavailable
         For images of another type or on another device.
     """
-    return _run(x, geometry, "phase2d", 1 + 4 * geometry.L)
+    return _run(x, filters, geometry, "phase2d", 1 + 4 * geometry.L)
 
 
 def supports(x: Tensor) -> bool:
@@ -63,11 +63,11 @@ def supports(x: Tensor) -> bool:
     return x.dtype == torch.float32 and x.device.type == "cpu"
 
 
-def _run(x: Tensor, geometry: Geometry, function: str, channels: int) -> Tensor:
+def _run(x: Tensor, filters: Filters2D, geometry: Geometry, function: str, channels: int) -> Tensor:
     if not supports(x):
         message = f"Engine 'fused' takes float32 images on the CPU; got {x.dtype} on {x.device}. Leave engine=None."
         raise EngineUnavailable(message)
-    return _Fused.apply(x, geometry, function, channels)
+    return _Fused.apply(x, filters, geometry, function, channels)
 
 
 def _channels(geometry: Geometry) -> int:
@@ -76,27 +76,37 @@ def _channels(geometry: Geometry) -> int:
 
 
 class _Fused(torch.autograd.Function):
-    """A transform and its derivative; the backward pass computes the wavelet coefficients again."""
+    """A transform and its derivative; the backward pass computes the wavelet coefficients again.
+
+    Where the derivative has to be differentiable itself, it is the reference engine's.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, geometry: Geometry, function: str, channels: int) -> Tensor:
+    def forward(x: Tensor, filters: Filters2D, geometry: Geometry, function: str, channels: int) -> Tensor:
         x = x.contiguous()
-        ctx.save_for_backward(x)
-        ctx.geometry, ctx.function = geometry, function
         out = x.new_empty(x.shape[0], channels, *geometry.output_shape)
         _plan(geometry).call(function, x, None, out)
         return out
 
     @staticmethod
-    @once_differentiable
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, ctx.filters, ctx.geometry, ctx.function, _ = inputs
+        ctx.save_for_backward(x)
+
+    @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph=True
+            out = getattr(reference, ctx.function)(x, ctx.filters, ctx.geometry)
+            (found,) = torch.autograd.grad(out, x, gradient, create_graph=True)
+            return found, None, None, None, None
+        x = x.contiguous()
         out = torch.empty_like(x)
         _plan(ctx.geometry).call(ctx.function, x, gradient.contiguous(), out)
-        return out, None, None, None
+        return out, None, None, None, None
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 def _plan(geometry: Geometry) -> _Plan:
     return _Plan(geometry)
 
@@ -140,6 +150,9 @@ class _Plan:
             ctypes.c_void_p(None if gradient is None else gradient.data_ptr()),
             ctypes.c_void_p(out.data_ptr()),
         )
+        if failed == 2:
+            message = f"Engine 'fused' failed on images of shape {tuple(x.shape)}. Take engine='reference'."
+            raise EngineUnavailable(message)
         if failed:
             message = (
                 f"Not enough memory to transform {x.shape[0]} images of {tuple(x.shape[1:])}; use smaller batches."

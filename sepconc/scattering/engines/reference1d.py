@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
+from sepconc.scattering.engines import refuse_second_derivatives
 from sepconc.scattering.filters1d import SIGMA_0, Geometry1D
 
 WORKING_SET = {"cpu": 2**22, "cuda": 2**28}  # bytes of the largest tensor in flight
@@ -91,8 +91,8 @@ class _Scattering(torch.autograd.Function):
         return outputs
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_derivatives("Scattering1D")
         (x,) = ctx.saved_tensors
         out, transform = torch.empty_like(x), _Pass(ctx.filters, ctx.geometry)
         for rows in _groups(x, ctx.geometry):

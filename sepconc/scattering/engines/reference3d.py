@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from sepconc.scattering.engines import refuse_second_derivatives
 from sepconc.scattering.filters3d import Geometry3D
 
 SPACE = (-3, -2, -1)
@@ -118,9 +118,9 @@ class _Layer(torch.autograd.Function):
         return sums, moduli
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, of_sums: Tensor | None, of_moduli: Tensor | None) -> tuple[Tensor | None, ...]:
         """The gradient of the spectra; the answers of the wavelets are computed again."""
+        refuse_second_derivatives("HarmonicScattering3D")
         (spectra,) = ctx.saved_tensors
         degrees = len(ctx.scale.psi)
         gradient = torch.zeros_like(spectra)

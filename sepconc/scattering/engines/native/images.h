@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -144,10 +145,13 @@ inline void filtered_across(const C* spectrum, Filter filter, const Grid& from, 
 }
 
 // Smooth along axis 1 what is smooth along axis 0, (h, n) -> (h, w), into `tile`.
-inline void smoothed_across(const Grid& grid, const V* t, V* tile) {
+inline void smoothed_across(const Grid& grid, const V* t, V* tile, V added = zero()) {
     for (size_t i = 0; i < grid.low_down.rows.size(); ++i)
-        for (const auto& taps : grid.low_across.rows) *tile++ = Band::sum(taps, t + i * grid.n, 1);
+        for (const auto& taps : grid.low_across.rows) *tile++ = Band::sum(taps, t + i * grid.n, 1) + added;
 }
+
+// From the sum of an image's pixels: NaN where one of them isn't finite, as all coefficients are then, and 0 elsewhere.
+inline V not_finite(C sum) { return sum.re - sum.re; }
 
 // Do task(0 … count − 1) on `threads` threads; `Worker` is made once per thread. The first exception comes through.
 template <typename Worker, typename Make, typename Task>
@@ -163,7 +167,11 @@ void parallel(int count, int threads, Make make, Task task) {
         }
     };
     std::vector<std::thread> others;
-    for (size_t me = 1; me < failures.size(); ++me) others.emplace_back(work, me);
+    others.reserve(failures.size());
+    try {
+        for (size_t me = 1; me < failures.size(); ++me) others.emplace_back(work, me);
+    } catch (const std::system_error&) {  // no more threads here: those that run share the work
+    }
     work(0);
     for (auto& other : others) other.join();
     for (auto& failure : failures)

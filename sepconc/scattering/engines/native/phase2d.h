@@ -118,7 +118,7 @@ private:
                 for (int i = 0; i < s_.h; ++i)
                     smooth_[size_t(i) * s_.N + q] = Band::sum(grid.low_down.rows[i], lines_.u.data(), 1);
             }
-            smoothed_across(grid, smooth_.data(), tile_.data());
+            smoothed_across(grid, smooth_.data(), tile_.data(), not_finite(out[0]));
             store(tile_.data(), images, s_.h * s_.w, coefficients, of_.stride());
         }
 

@@ -1,4 +1,5 @@
-// The C interface of the fused engine. Functions give 0, or -1 where memory ran out; they keep nothing between calls.
+// The C interface of the fused engine. Functions give 0, 1 where memory ran out, or 2 for anything else that went wrong;
+// they keep nothing between calls.
 #include "phase2d.h"
 #include "scattering2d.h"
 
@@ -11,8 +12,10 @@ int guarded(Work work) {
     try {
         work();
         return 0;
-    } catch (const std::exception&) {
-        return -1;
+    } catch (const std::bad_alloc&) {
+        return 1;
+    } catch (...) {
+        return 2;
     }
 }
 

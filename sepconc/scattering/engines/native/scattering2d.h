@@ -136,7 +136,7 @@ private:
                     lines_.u[p] = pixels[size_t(of_.row_of_[p]) * s_.W + of_.column_of_[q]];
                 smooth_down(grid, lines_.u.data(), smooth + q);
             }
-            finish(grid, smooth, coefficients, 0, images);
+            finish(grid, smooth, coefficients, 0, images, not_finite(out[0]));
         }
 
         // Orders 1 and 2 of the angles theta and theta + 1 at scale j1.
@@ -254,7 +254,7 @@ private:
                     continue;
                 }
                 const C* done = grid.down.run<true>(waves_[i].data() + q, grid.n, lines_.a.data(), lines_.b.data());
-                for (int p = 0; p < grid.m; ++p) line[p] = scale * modulus(done[p]);
+                for (int p = 0; p < grid.m; ++p) line[p] = modulus(scale * done[p]);
                 smooth_down(grid, line, smooth[i] + q);
             }
         }
@@ -301,7 +301,7 @@ private:
             V* smooth = smooth_[0].reserve(size_t(s_.h) * to.n);
             for (int q = 0; q < to.n; ++q) {
                 const C* done = to.down.run<true>(small_.data() + q, to.n, lines_.a.data(), lines_.b.data());
-                for (int p = 0; p < to.m; ++p) lines_.u[p] = scale * modulus(done[p]);
+                for (int p = 0; p < to.m; ++p) lines_.u[p] = modulus(scale * done[p]);
                 smooth_down(to, lines_.u.data(), smooth + q);
             }
         }
@@ -365,8 +365,8 @@ private:
                 out[i * grid.n] = Band::sum(grid.low_down.rows[i], line, 1);
         }
 
-        void finish(const Grid& grid, const V* smooth, float* coefficients, int number, int images) {
-            smoothed_across(grid, smooth, tile_.data());
+        void finish(const Grid& grid, const V* smooth, float* coefficients, int number, int images, V added = zero()) {
+            smoothed_across(grid, smooth, tile_.data(), added);
             store(tile_.data(), images, s_.h * s_.w, coefficients + channel(number), of_.output_stride());
         }
 
