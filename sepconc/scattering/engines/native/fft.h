@@ -177,12 +177,8 @@ private:
     template <typename T>
     struct Aligned {
         typedef T value_type;
-        T* allocate(size_t count) {
-            void* data = std::aligned_alloc(64, (count * sizeof(T) + 63) / 64 * 64);
-            if (!data) throw std::bad_alloc();
-            return static_cast<T*>(data);
-        }
-        void deallocate(T* p, size_t) { std::free(p); }
+        T* allocate(size_t count) { return static_cast<T*>(sepconc::allocate(count * sizeof(T))); }
+        void deallocate(T* p, size_t count) { release(p, count * sizeof(T)); }
         bool operator==(const Aligned&) const { return true; }
         bool operator!=(const Aligned&) const { return false; }
     };

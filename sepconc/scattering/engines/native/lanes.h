@@ -70,7 +70,32 @@ inline void ask_for_huge_pages(void* start, size_t bytes) {
 #endif
 }
 
-// A block of aligned memory that isn't initialised; it grows and never shrinks.
+// Aligned memory that isn't initialised. Large blocks are mappings of their own, with large pages, apart from the heap.
+inline void* allocate(size_t bytes) {
+#if defined(MADV_HUGEPAGE)
+    if (bytes >= HUGE_PAGE) {
+        void* start = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (start == MAP_FAILED) throw std::bad_alloc();
+        ask_for_huge_pages(start, bytes);
+        return start;
+    }
+#endif
+    void* start = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+    if (!start) throw std::bad_alloc();
+    return start;
+}
+
+inline void release(void* start, size_t bytes) {
+#if defined(MADV_HUGEPAGE)
+    if (bytes >= HUGE_PAGE) {
+        munmap(start, bytes);
+        return;
+    }
+#endif
+    std::free(start);
+}
+
+// A block of such memory; it grows and never shrinks.
 template <typename T>
 class Block {
 public:
@@ -82,16 +107,12 @@ public:
         other.data_ = nullptr;
         other.count_ = 0;
     }
-    ~Block() { std::free(data_); }
+    ~Block() { clear(); }
 
     T* reserve(size_t count) {
         if (count > count_) {
-            std::free(data_);
-            const size_t align = count * sizeof(T) < HUGE_PAGE ? 64 : HUGE_PAGE;
-            const size_t bytes = (count * sizeof(T) + align - 1) / align * align;
-            data_ = static_cast<T*>(std::aligned_alloc(align, bytes));
-            if (!data_) throw std::bad_alloc();
-            if (align == HUGE_PAGE) ask_for_huge_pages(data_, bytes);
+            clear();
+            data_ = static_cast<T*>(allocate(count * sizeof(T)));
             count_ = count;
         }
         return data_;
@@ -100,6 +121,12 @@ public:
     T& operator[](size_t i) { return data_[i]; }
 
 private:
+    void clear() {
+        if (data_) release(data_, count_ * sizeof(T));
+        data_ = nullptr;
+        count_ = 0;
+    }
+
     T* data_ = nullptr;
     size_t count_ = 0;
 };

@@ -7,6 +7,11 @@ using namespace sepconc;
 
 namespace {
 
+// What is larger than malloc's largest threshold has a mapping of its own; the rest of the heap is left as it is.
+void ask_where_mapped_alone(float* out, size_t count) {
+    if (count * sizeof(float) > (size_t(1) << 25)) ask_for_huge_pages(out, count * sizeof(float));
+}
+
 template <typename Work>
 int guarded(Work work) {
     try {
@@ -51,7 +56,7 @@ int sepconc_scatter2d(const int32_t* sizes, const float* const* psi, const int32
     return guarded([&] {
         const Shape2D shape{sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6], sizes[7], sizes[8]};
         const size_t outputs = gradient ? size_t(shape.H) * shape.W : size_t(shape.paths()) * shape.h * shape.w;
-        ask_for_huge_pages(out, size_t(batch) * outputs * sizeof(float));
+        ask_where_mapped_alone(out, size_t(batch) * outputs);
         const Scattering2D transform(shape, psi, spans, kernels, row_of, column_of);
         if (gradient)
             transform.backward(x, gradient, batch, out, threads);
@@ -66,7 +71,7 @@ int sepconc_phase2d(const int32_t* sizes, const float* const* psi, const int32_t
     return guarded([&] {
         const ShapePhase shape{sizes[0], sizes[1], sizes[2], sizes[3], sizes[5], sizes[7], sizes[8]};
         const size_t outputs = gradient ? size_t(shape.H) * shape.W : size_t((1 + 4 * shape.L)) * shape.h * shape.w;
-        ask_for_huge_pages(out, size_t(batch) * outputs * sizeof(float));
+        ask_where_mapped_alone(out, size_t(batch) * outputs);
         const Phase2D transform(shape, psi[0], spans[0], kernels, row_of, column_of);
         if (gradient)
             transform.backward(x, gradient, batch, out, threads);
