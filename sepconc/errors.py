@@ -14,9 +14,12 @@ One root, and every child also inherits the builtin that people expect::
     ├── ClassifierExists (FileExistsError)     the row is there already, and overwriting wasn't asked
     ├── ParameterMismatch (ValueError)         a stored classifier was made with other parameters
     ├── CorruptFile (OSError)                  a file that isn't what was recorded
+    │   └── UnsafeFile                         a file that could run code, or reach outside the registry
     ├── RegistryError (OSError)                the registry can't be read or written
     │   ├── RegistryBusy (TimeoutError)        somebody holds the lock
     │   └── NoSpace                            the disk is full
+    ├── PullError (ConnectionError)            a classifier couldn't be fetched from another machine
+    │   └── HostKeyError                       that machine's key is unknown or has changed
     ├── ScoreExists (ValueError)               that measurement is stored already
     ├── DeviceUnavailable (RuntimeError)       the device that was asked for isn't here
     ├── EngineUnavailable (RuntimeError)       the scattering engine that was asked for isn't here
@@ -74,6 +77,10 @@ class CorruptFile(SepConcError, OSError):
     """A file doesn't hold what was recorded, or can't be read safely."""
 
 
+class UnsafeFile(CorruptFile):
+    """A file holds something that could run code, or names places outside the registry."""
+
+
 class RegistryError(SepConcError, OSError):
     """The registry can't be read or written."""
 
@@ -84,6 +91,14 @@ class RegistryBusy(RegistryError, TimeoutError):
 
 class NoSpace(RegistryError):
     """There is no space left where the registry writes."""
+
+
+class PullError(SepConcError, ConnectionError):
+    """A classifier couldn't be fetched from another machine."""
+
+
+class HostKeyError(PullError):
+    """The key of another machine is unknown, or isn't the one that is known."""
 
 
 class ScoreExists(SepConcError, ValueError):

@@ -7,7 +7,8 @@ import pytest
 
 import sepconc
 from sepconc.config import CONFIG_VARIABLE, load_config
-from sepconc.registry.store import SUFFIXES, Registry
+from sepconc.registry.states import SUFFIXES
+from sepconc.registry.store import Registry
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHIPPED = ("digits-scatnet", "mnist-scatnet")

@@ -18,13 +18,14 @@ from typing import Any, TextIO
 
 from sepconc.errors import (
     CorruptFile,
+    PullError,
     RegistryError,
     SepConcError,
     TrainingDiverged,
     TrainingInterrupted,
 )
 
-_FAILURES = (TrainingDiverged, RegistryError, CorruptFile)
+_FAILURES = (TrainingDiverged, RegistryError, CorruptFile, PullError)
 
 
 def main(parser: argparse.ArgumentParser, arguments: list[str], work: Callable[[dict[str, Any]], int | None]) -> int:

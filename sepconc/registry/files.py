@@ -156,6 +156,21 @@ def link_or_copy(source: Path, target: Path) -> None:
             write_atomically(target, lambda sink: shutil.copyfileobj(file, sink, _CHUNK))
 
 
+def take(source: Path, target: Path, *, ours: Path) -> None:
+    """Give a file that came from elsewhere its name, complete and on the disk.
+
+    One that lies below the folder ``ours`` is linked, for nobody else changes it; any other one is copied.
+    """
+    if not source.resolve().is_relative_to(ours):
+        with opened(source) as file:
+            write_atomically(target, lambda sink: shutil.copyfileobj(file, sink, _CHUNK))
+        return
+    with opened(source) as file:
+        os.fsync(file.fileno())
+    link_or_copy(source, target)
+    sync_folder(target.parent)
+
+
 def unlink_quietly(path: Path) -> None:
     """Remove a file that nobody needs; if that fails it stays, which harms nobody."""
     try:
@@ -182,6 +197,18 @@ def read_bytes(path: Path) -> bytes:
     """The content of an ordinary file."""
     with opened(path) as file:
         return file.read()
+
+
+def check(path: Path, expected: Stamp) -> None:
+    """Raise CorruptFile unless a file has its recorded size and SHA-256."""
+    with _verified(path, expected):
+        pass
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of an ordinary file, in hexadecimal."""
+    with opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: Path, expected: Stamp) -> Any:

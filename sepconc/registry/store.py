@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -23,14 +24,15 @@ from sepconc.registry import files
 from sepconc.registry.commit import Change, Unconfirmed, commit
 from sepconc.registry.files import Stamp
 from sepconc.registry.names import check_name, check_status, close_names, status_order
-from sepconc.registry.records import Stored, checked_cells, full_record, new_row, read_record, refuse_other_weights
+from sepconc.registry.parcels import Parcel, standing, wanted
+from sepconc.registry.records import Stored, checked_cells, read_record, refuse_other_weights
+from sepconc.registry.states import StateFiles, make_folder
 from sepconc.registry.table import COLUMNS, Row, Table, report
 
 if TYPE_CHECKING:
     import pandas
 
-SUFFIXES = (".classif", ".npz", ".tar")
-_OURS = re.compile(r"[0-9a-f]{32}\.(classif|npz|tar)|\.[0-9a-f]{32}\.tmp")
+_OURS = re.compile(r"[0-9a-f]{32}\.(classif|npz|tar)|\.[0-9a-f]{32}\.(tmp|staging)")
 _TRIES = 5
 _log = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ class Registry:
         self.csv_path = Path(os.path.realpath(csv_path))
         self.folder = Path(os.path.realpath(folder))
         self.lock_timeout = lock_timeout
+        self._states = StateFiles(self.folder)
         self._reported: set[tuple[int, str]] = set()
 
     # ---- what is there ------------------------------------------------------------------------------------------
@@ -107,8 +110,8 @@ class Registry:
         return min(rows, key=lambda row: (-(row.epoch or 0), status_order(row.status)))
 
     def paths(self, row: Row) -> dict[str, Path]:
-        """Where the files of a row are, by suffix: ``classif``, ``npz``, ``tar``; they needn't exist."""
-        return {suffix[1:]: self.folder / f"{row.filename}{suffix}" for suffix in SUFFIXES}
+        """Where the files of a row are, by kind: ``classif``, ``npz``, ``tar``; they needn't exist."""
+        return self._states.paths(row)
 
     # ---- reading ------------------------------------------------------------------------------------------------
 
@@ -147,6 +150,12 @@ class Registry:
         if tensors and "tar" not in stamps:
             message = (
                 f'Classifier "{row.name}" with status "{row.status}" was stored without tensors; load another status.'
+            )
+            raise CorruptFile(message)
+        if tensors and not self._states.was_fetched(row, record) and not paths["tar"].exists():
+            message = (
+                f'The weights of "{row.name}" with status "{row.status}" were never fetched. '
+                f'Fetch them with "sepconc pull {row.name}:{row.status} --weights --from HOST".'
             )
             raise CorruptFile(message)
         weights = files.read_tensors(paths["tar"], Stamp(**stamps["tar"])) if tensors else None
@@ -212,7 +221,7 @@ class Registry:
 
         prepare(self._table())  # so that a name that is taken, or a table that can't be read, is known at once
         with self._removing_on_error(filenames.values()):
-            rows |= self._write_states(name, states, filenames, cells, histories or {}, tensors)
+            rows |= self._states.write(name, states, filenames, cells, histories or {}, tensors)
             self._commit(prepare)
         return rows
 
@@ -254,7 +263,9 @@ class Registry:
                 raise self._not_found(table, *key)
             record = read_record(self.paths(old)["classif"], old)
             refuse_other_weights(old, record, expect)
-            new = self._write_update(old, record, change(dict(record)), filename)
+            changed = change(dict(record))
+            updated_from = [*record.get("updated_from", []), old.filename]
+            new = self._states.rewrite(old, replace(old, filename=filename), record, changed, updated_from)
             return Change(put=[Row.from_cells({**new.cells(), **cells})])
 
         with self._removing_on_error([filename]):
@@ -263,17 +274,101 @@ class Registry:
     def remove(self, name: str, status: str | None = None) -> list[Row]:
         """Take one status of a classifier out, or all of them, with their files; return the rows."""
         check_name(name)
-        wanted = None if status is None else check_status(status)
+        only = None if status is None else check_status(status)
         removed: list[Row] = []
 
         def prepare(table: Table) -> Change:
-            removed[:] = [row for row in table.rows() if row.name == name and wanted in (None, row.status)]
+            removed[:] = [row for row in table.rows() if row.name == name and only in (None, row.status)]
             if not removed:
-                raise self._not_found(table, name, wanted)
+                raise self._not_found(table, name, only)
             return Change(drop=[row.key for row in removed])
 
         self._commit(prepare)
         return removed
+
+    def compare(self, row: Row) -> str:
+        """How the local row of the same name and status stands to ``row``, which comes from elsewhere.
+
+        ``absent``, ``same`` (the same record, to the byte), ``newer`` (the local one has more epochs), ``older``, or
+        ``different`` (as many epochs, or unknown).
+        """
+        return standing(self._table().get(row.key), row)
+
+    def adopt(self, parcels: Sequence[Parcel], *, overwrite: bool = False) -> list[Row]:
+        """Take classifiers from elsewhere in, all in one commit, after every file was compared with what is recorded.
+
+        Parameters
+        ----------
+        parcels : sequence of Parcel
+            Of distinct names and statuses. One that is here already is passed over, unless it brings missing weights.
+        overwrite : bool
+            Whether a different one that is here is replaced.
+
+        Returns
+        -------
+        list of Row
+            The rows that are new or changed.
+
+        Raises
+        ------
+        ClassifierExists
+            A different one is here and ``overwrite`` is false; nothing was taken in.
+        CorruptFile, BadParameter
+            As of :func:`~sepconc.registry.parcels.read_parcel`; nothing was taken in.
+        """
+        keys = [parcel.row.key for parcel in parcels]
+        if len(set(keys)) < len(keys):
+            message = f"Every name and status may come once; got {', '.join(':'.join(key) for key in keys)}."
+            raise BadParameter(message)
+        filenames = [uuid4().hex for _ in parcels]
+        rows: list[Row] = []
+
+        def prepare(table: Table) -> Change:
+            new = [row for row in rows if wanted(table, row, overwrite=overwrite)]
+            return Change(put=new)
+
+        for parcel in parcels:
+            wanted(self._table(), parcel.row, overwrite=overwrite)
+        with self._removing_on_error(filenames):
+            rows += [self._states.adopt(each, name) for each, name in zip(parcels, filenames, strict=True)]
+            change = self._commit(prepare)
+        self._remove_unnamed(set(filenames))
+        return list(change.put)
+
+    def copy(self, name: str, new: str, status: str | None = None, *, overwrite: bool = False) -> list[Row]:
+        """Store one status of a classifier, or all of them, under another name as well; raises as :meth:`move`."""
+        return self._rename(name, new, status, overwrite=overwrite, keep=True)
+
+    def move(self, name: str, new: str, *, overwrite: bool = False) -> list[Row]:
+        """Give a classifier another name, in one commit for all its statuses; return the new rows.
+
+        Parameters
+        ----------
+        name, new : str
+            The name that is there and the one to be.
+        overwrite : bool
+            Whether a classifier called ``new`` is replaced, with every status it has.
+
+        Raises
+        ------
+        ClassifierNotFound, ClassifierExists, BadName, BadParameter
+            Nothing was changed.
+        """
+        return self._rename(name, new, None, overwrite=overwrite, keep=False)
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A hidden folder beside the files, for what is on its way in; it is removed at the end."""
+        self._make_folders()
+        folder = self.folder / f".{uuid4().hex}.staging"
+        try:
+            folder.mkdir(mode=0o700)
+        except OSError as error:
+            raise files.write_error(folder, error, 0) from error
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def probe(self) -> None:
         """Raise RegistryError now if a save would fail because of the table, the folder or their permissions."""
@@ -307,59 +402,7 @@ class Registry:
 
     def _make_folders(self) -> None:
         for folder in (self.folder, self.csv_path.parent):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                message = f"{folder} can't be made: {error.strerror or error}. Give another place for the registry."
-                raise RegistryError(message) from error
-
-    def _write_states(
-        self,
-        name: str,
-        states: Mapping[str, Mapping[str, Any]],
-        filenames: Mapping[str, str],
-        cells: Mapping[str, str],
-        histories: Mapping[str, np.ndarray],
-        tensors: Any,
-    ) -> dict[str, Row]:
-        """Write the files: histories and tensors once, linked for the other statuses, then the records."""
-        self._make_folders()
-        first, *others = (self.folder / filename for filename in filenames.values())
-        stamps = {"npz": files.write_npz(first.with_name(f"{first.name}.npz"), histories)}
-        if tensors is not None:
-            stamps["tar"] = files.write_tensors(first.with_name(f"{first.name}.tar"), tensors)
-        for other in others:
-            self._link(first.name, other.name, stamps)
-        rows = {}
-        for status, record in states.items():
-            row = new_row(name, status, filenames[status], record, cells)
-            rows[status] = self._write_record(row, record, stamps)
-        return rows
-
-    def _write_record(
-        self, row: Row, record: Mapping[str, Any], stamps: Mapping[str, Stamp], updated_from: Sequence[str] = ()
-    ) -> Row:
-        """Write ``<filename>.classif`` and return the row with its size and SHA-256."""
-        full = full_record(row, record, stamps, updated_from)
-        stamp = files.write_json(self.paths(row)["classif"], full)
-        size = sum(each.size or 0 for each in (stamp, *stamps.values()))
-        return replace(row, size=size, sha256=stamp.sha256)
-
-    def _write_update(self, row: Row, old: dict[str, Any], new: dict[str, Any], filename: str) -> Row:
-        stamps = {kind: Stamp(**stamp) for kind, stamp in old["files"].items()}
-        self._link(row.filename, filename, stamps)
-        updated_from = [*old.get("updated_from", []), row.filename]
-        return self._write_record(replace(row, filename=filename), new, stamps, updated_from)
-
-    def _link(self, source: str, target: str, kinds: Mapping[str, Stamp]) -> None:
-        """Give the histories and tensors a second name; tensors that were never fetched stay missing."""
-        for kind in kinds:
-            try:
-                files.link_or_copy(self.folder / f"{source}.{kind}", self.folder / f"{target}.{kind}")
-            except FileNotFoundError as error:
-                if kind != "tar":
-                    message = f"{self.folder / source}.{kind} is missing, though the registry names it. Restore it."
-                    raise CorruptFile(message) from error
+            make_folder(folder)
 
     def _commit(self, prepare: Callable[[Table], Change]) -> Change:
         """Make the change that ``prepare`` says, given the table read under the lock, then drop the replaced files."""
@@ -386,11 +429,39 @@ class Registry:
         except RegistryError as error:
             _log.debug("files were left in %s: %s", self.folder, error)
             return
-        for filename in unnamed:
-            for suffix in SUFFIXES:
-                files.unlink_quietly(self.folder / f"{filename}{suffix}")
+        self._states.remove(unnamed)
 
-    def _refuse_existing(self, table: Table, name: str, statuses: Mapping[str, Any]) -> None:
+    def _rename(self, name: str, new: str, status: str | None, *, overwrite: bool, keep: bool) -> list[Row]:
+        """Write the records again under another name, and take the old rows out unless they are kept."""
+        only = None if status is None else check_status(status)
+        if check_name(name) == check_name(new):
+            message = f'"{new}" is the name that it has already; give another one.'
+            raise BadParameter(message)
+        filenames: list[str] = []
+
+        def prepare(table: Table) -> Change:
+            rows = [row for row in table.rows() if row.name == name and only in (None, row.status)]
+            if not rows:
+                raise self._not_found(table, name, only)
+            if not overwrite:
+                self._refuse_existing(table, new, [row.status for row in rows])
+            put = [self._renamed(row, new, filenames, keep=keep) for row in rows]
+            statuses = {row.status for row in put}
+            mixed = [row.key for row in table.rows() if row.name == new and row.status not in statuses]
+            drop = [*([] if keep else [row.key for row in rows]), *(mixed if only is None else [])]
+            return Change(put=put, drop=drop)
+
+        with self._removing_on_error(filenames):
+            return list(self._commit(prepare).put)
+
+    def _renamed(self, row: Row, name: str, filenames: list[str], *, keep: bool) -> Row:
+        filename = uuid4().hex
+        filenames.append(filename)
+        record = read_record(self.paths(row)["classif"], row)
+        updated_from = [] if keep else [*record.get("updated_from", []), row.filename]
+        return self._states.rewrite(row, replace(row, name=name, filename=filename), record, record, updated_from)
+
+    def _refuse_existing(self, table: Table, name: str, statuses: Iterable[str]) -> None:
         for status in statuses:
             if table.get((name, status)):
                 message = (
@@ -411,12 +482,13 @@ class Registry:
 
 
 def _age(path: Path) -> float:
-    """Seconds since a file was last written or linked; 0 if it is gone."""
+    """Seconds since a file, or any file of a folder, was last written or linked; 0 if it is gone."""
     try:
-        status = path.lstat()
+        inside = [each.lstat() for each in path.iterdir()] if path.is_dir() and not path.is_symlink() else []
+        newest = max(max(status.st_mtime, status.st_ctime) for status in (path.lstat(), *inside))
     except FileNotFoundError:
         return 0.0
-    return time.time() - max(status.st_mtime, status.st_ctime)
+    return time.time() - newest
 
 
 def configured_registry() -> Registry:

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 import sepconc
-from sepconc.registry.store import SUFFIXES, Registry
+from sepconc.registry.states import SUFFIXES
+from sepconc.registry.store import Registry
 
 MEMORY = Path("/dev/shm")
 
