@@ -17,21 +17,9 @@ import time
 
 import numpy as np
 import torch
+from timing import EpochTimes, training_images
 
 import sepconc
-from sepconc.data.readers import dummy_like
-from sepconc.errors import DatasetNotFound
-from sepconc.training.observers import EpochEnd, Observer
-
-
-class EpochTimes(Observer):
-    """Keeps the seconds of every epoch, without what comes before the first one."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-
-    def epoch_ended(self, end: EpochEnd) -> None:
-        self.seconds.append(end.seconds)
 
 
 def main() -> None:
@@ -42,10 +30,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    try:
-        images = sepconc.load_dataset("mnist", validation=False, n_imgs=options.images)
-    except DatasetNotFound:
-        images = dummy_like("mnist", n=options.images)
+    images = training_images("mnist", options.images)
 
     def epochs(cached: bool, count: int, backend: str = "auto") -> tuple[list[float], np.ndarray, float]:
         times = EpochTimes()

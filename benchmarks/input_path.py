@@ -15,29 +15,17 @@ import time
 
 import numpy as np
 import torch
+from timing import EpochTimes, training_images
 
 import sepconc
 from sepconc.data.datasets import dataset_info
-from sepconc.data.readers import dummy_like
-from sepconc.errors import DatasetNotFound
 from sepconc.training.feeds import ImageFeed, Normalisation, split
-from sepconc.training.observers import EpochEnd, Observer
 from sepconc.training.randomness import RandomStreams
 
 NETWORKS = {
     "scatnet, J 2, projection 256": {"arch": "scatnet", "scattering_J": 2},
     "scatnetblock, 2 blocks, 4 angles": {"arch": "scatnetblock", "n_blocks": 2, "scat_angles": 4, "P_proj_size": 32},
 }
-
-
-class Seconds(Observer):
-    """Keeps the seconds of every epoch."""
-
-    def __init__(self) -> None:
-        self.epochs: list[float] = []
-
-    def epoch_ended(self, end: EpochEnd) -> None:
-        self.epochs.append(end.seconds)
 
 
 def input_seconds(images: object, batch_size: int, device: torch.device, repeats: int) -> float:
@@ -59,7 +47,7 @@ def input_seconds(images: object, batch_size: int, device: torch.device, repeats
 
 def training_seconds(images: object, options: dict, batch_size: int, device: str, repeats: int) -> float:
     """Median seconds of an epoch of training, the input path included."""
-    times = Seconds()
+    times = EpochTimes()
     clf = sepconc.make_classifier(
         **options,
         batch_size=batch_size,
@@ -69,7 +57,7 @@ def training_seconds(images: object, options: dict, batch_size: int, device: str
         random_state=0,
     )
     clf.train(images, observer=times)
-    return statistics.median(times.epochs[1:])
+    return statistics.median(times.seconds[1:])
 
 
 def main() -> None:
@@ -82,10 +70,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    try:
-        images = sepconc.load_dataset("cifar10", validation=False, n_imgs=options.images)
-    except DatasetNotFound:
-        images = dummy_like("cifar10", n=options.images)
+    images = training_images("cifar10", options.images)
     alone = input_seconds(images, options.batch_size, torch.device(options.device), options.repeats)
     print(f"{images.name}, {len(images)} images 32x32, batches of {options.batch_size}, {options.device}")
     print(f"torch {torch.__version__}, {options.threads} threads, median of {options.repeats} passes after one")

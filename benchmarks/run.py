@@ -3,7 +3,7 @@
     python benchmarks/run.py [--out benchmarks/RESULTS.md] [--quick] [NAME ...]
 
 Each benchmark is a program of its own, run one after the other. On a machine with a GPU its tables follow those of the
-CPU. ``--quick`` does one paired run instead of five.
+CPU; the engines of CUDA have a page of their own, RESULTS-cuda.md. ``--quick`` does one paired run instead of five.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ BENCHMARKS = {
     "feature_cache": ("Features computed once", []),
     "input_path": ("The input path of a training", []),
 }
+ON_A_GPU_ONLY = ("cuda2d",)
 ON_A_GPU = {"scattering2d": ["--large", "--device", "cuda"], "input_path": ["--device", "cuda"]}
 
 
@@ -52,16 +53,26 @@ def section(name: str, title: str, arguments: list[str]) -> str:
     return f"## {title}\n\n`python benchmarks/{name}.py {' '.join(arguments)}`\n\n```text\n{text}\n```\n"
 
 
+def run_on_a_gpu_only(names: list[str], quick: list[str]) -> None:
+    """Run the benchmarks that write a page of their own about a GPU, or say that there is none."""
+    for name in names:
+        if not torch.cuda.is_available():
+            print(f"{name}: skipped, torch finds no CUDA device", file=sys.stderr)
+            continue
+        subprocess.run([sys.executable, str(FOLDER / f"{name}.py"), *quick], check=True)
+
+
 def main() -> None:
     """Run what was asked and write the page."""
+    known = [*BENCHMARKS, *ON_A_GPU_ONLY]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(BENCHMARKS)} (default: all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(known)} (default: all)")
     parser.add_argument("--out", default=str(FOLDER / "RESULTS.md"))
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
-    unknown = [name for name in options.names if name not in BENCHMARKS]
+    unknown = [name for name in options.names if name not in known]
     if unknown:
-        parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}")
+        parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(known)}")
     quick = ["--repeats", "1"] if options.quick else []
     versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in PACKAGES)
     parts = [
@@ -72,7 +83,10 @@ def main() -> None:
         "tried on the way is in `NOTES.md`.\n",
         "# CPU\n",
     ]
-    chosen = options.names or list(BENCHMARKS)
+    run_on_a_gpu_only([name for name in ON_A_GPU_ONLY if not options.names or name in options.names], quick)
+    chosen = [name for name in BENCHMARKS if not options.names or name in options.names]
+    if not chosen:
+        return
     parts += [section(name, BENCHMARKS[name][0], BENCHMARKS[name][1] + quick) for name in chosen]
     parts.append("# GPU\n")
     if torch.cuda.is_available():

@@ -15,7 +15,7 @@ import argparse
 import warnings
 
 import torch
-from paired import both_ways, compare, forward, own_peak, peak_of_process
+from timing import both_ways, compare, forward, own_peak, peak_of_process
 from torch import Tensor, nn
 
 from sepconc.scattering import Scattering1D

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from paired import both_ways, compare, forward, own_peak, peak_of_process
+from timing import both_ways, compare, forward, own_peak, peak_of_process
 from torch import Tensor, nn
 
 from sepconc.compat import import_kymatio

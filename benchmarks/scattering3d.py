@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 
 import torch
-from paired import Comparison, Run, compare, forward, own_peak, seconds
+from timing import Comparison, Run, compare, forward, own_peak, seconds
 from torch import Tensor, nn
 
 from sepconc.compat import import_kymatio

@@ -84,7 +84,7 @@ class Plan:
     settings: dict[str, dict[str, Any]]
 
 
-def measure(
+def plan_measurement(
     classifier: Classifier,
     images: Any,
     *,
@@ -96,10 +96,8 @@ def measure(
     max_step_size: int | None = None,
     normalize: bool = True,
     mirror: bool | None = None,
-    batch_size: int = 64,
-    progress: Progress | None = None,
-) -> Measurement:
-    """Measure a classifier on a set of images.
+) -> Plan:
+    """Check a measurement of a classifier on a set of images, and say under which key its scores belong.
 
     Parameters
     ----------
@@ -122,16 +120,6 @@ def measure(
     mirror : bool, optional
         Whether ``tencrops`` has mirrored crops; otherwise it is the mean of five, and the mode is ``fivecrops``.
         Default: what the images' data set says, True where it says nothing.
-    batch_size : int
-        Images whose views are made at a time; the network sees at most so many inputs at once.
-    progress : callable, optional
-        Called after every batch with the images done and their total.
-
-    Returns
-    -------
-    Measurement
-        Its scores hold a fraction (top1), ``{1: …, 5: …}`` (top1_5), ``{step: rate}`` (mfr) or a list with a
-        divergence in nats per patch (kldiv).
 
     Raises
     ------
@@ -140,35 +128,6 @@ def measure(
     BadInput
         No images, other channels than the classifier's, or a classifier of non-square images where views are square.
     """
-    plan = plan_measurement(
-        classifier,
-        images,
-        eval_mode=eval_mode,
-        metrics=metrics,
-        max_shift=max_shift,
-        pixel_divide=pixel_divide,
-        shift_direction=shift_direction,
-        max_step_size=max_step_size,
-        normalize=normalize,
-        mirror=mirror,
-    )
-    return run_measurement(plan, classifier, images, batch_size=batch_size, progress=progress)
-
-
-def plan_measurement(
-    classifier: Classifier,
-    images: Any,
-    *,
-    eval_mode: str = "onecrop",
-    metrics: str | Sequence[str] | None = None,
-    max_shift: int | None = None,
-    pixel_divide: int | None = None,
-    shift_direction: str | None = None,
-    max_step_size: int | None = None,
-    normalize: bool = True,
-    mirror: bool | None = None,
-) -> Plan:
-    """Check a measurement and say under which key its scores belong; the parameters are those of `measure`."""
     _choice("eval_mode", eval_mode, EVAL_MODES)
     given = {
         "max_shift": max_shift,
@@ -208,9 +167,32 @@ def run_measurement(
     workers: int = 0,
     progress: Progress | None = None,
 ) -> Measurement:
-    """Carry out a plan that was made for this classifier and these images, with ``workers`` threads that decode files.
+    """Carry out a plan that was made for this classifier and these images.
 
-    See `measure`.
+    Parameters
+    ----------
+    plan : Plan
+    classifier : Classifier
+    images : ImageSet
+    batch_size : int
+        Images whose views are made at a time; the network sees at most so many inputs at once.
+    workers : int
+        Threads that decode files.
+    progress : callable, optional
+        Called after every batch with the images done and their total.
+
+    Returns
+    -------
+    Measurement
+        Its scores hold a fraction (top1), ``{1: …, 5: …}`` (top1_5), ``{step: rate}`` (mfr) or a list with a
+        divergence in nats per patch (kldiv).
+
+    Raises
+    ------
+    BadParameter
+        A batch of no images.
+    BadInput
+        Pixels that aren't finite numbers, or no labels where a metric needs them.
     """
     _at_least("batch_size", batch_size, 1)
     settings = plan.settings[plan.metrics[0]]

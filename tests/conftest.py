@@ -10,6 +10,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+pytest.register_assert_rewrite("battery", "transform_checks")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
 DATA = Path(os.environ.get("SEPCONC_TEST_DATA", "~/data")).expanduser()
@@ -23,6 +25,14 @@ def need(condition: bool, what: str, reason: str) -> None:
     if what in os.environ.get("SEPCONC_REQUIRE", "").split(","):
         pytest.fail(f"SEPCONC_REQUIRE={what}: {reason}")
     pytest.skip(reason)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, aloud, what needs a GPU where there is none."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        need(torch.cuda.is_available(), "gpu", "no CUDA device")
 
 
 @pytest.fixture(scope="session")

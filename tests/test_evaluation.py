@@ -13,7 +13,7 @@ from PIL import Image
 from sepconc.data.datasets import DatasetInfo
 from sepconc.data.images import ArrayImages, FolderImages
 from sepconc.errors import BadInput, BadParameter
-from sepconc.evaluation import measure, plan_measurement, run_measurement
+from sepconc.evaluation import plan_measurement, run_measurement
 
 S, K = 16, 7
 
@@ -100,6 +100,11 @@ def patches(image, shift, divide, direction):
 def accuracies(scores, labels):
     order = np.argsort(-np.asarray(scores), axis=1, kind="stable")
     return {k: float(np.mean([label in row[:k] for row, label in zip(order, labels, strict=True)])) for k in (1, 5)}
+
+
+def measure(classifier, images, *, batch_size=64, progress=None, **options):
+    plan = plan_measurement(classifier, images, **options)
+    return run_measurement(plan, classifier, images, batch_size=batch_size, progress=progress)
 
 
 def values(measurement):

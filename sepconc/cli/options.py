@@ -6,10 +6,11 @@ Options that weren't given are absent from the parsed namespace, so that the def
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from sepconc.errors import BadParameter
 from sepconc.params.archs import ARCHS, find_arch, resolve
@@ -41,6 +42,10 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:
         self.exit(2, f'{self.prog}: error: {message}. See "{self.prog} --help".\n')
+
+    def _print_message(self, message: str, file: TextIO | None = None) -> None:
+        with contextlib.suppress(BrokenPipeError):  # newer versions of Python 3.11 do so themselves
+            super()._print_message(message, file)
 
 
 def flag_name(field: str) -> str:

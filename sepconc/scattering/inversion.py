@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sepconc.errors import BadInput, BadParameter
+from sepconc.scattering.checks import refuse
 
 LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
     "l1": lambda difference: difference.abs().mean(),
@@ -122,21 +123,7 @@ def invert(
     """
     _check(transform, coefficients, steps, lr)
     _check_choices({"loss": loss, "method": method, "schedule": schedule, "start": start})
-    if isinstance(coefficients, np.ndarray):
-        found = invert(
-            transform,
-            torch.from_numpy(np.array(coefficients, coefficients.dtype.newbyteorder("="))),
-            steps=steps,
-            lr=lr,
-            loss=loss,
-            method=method,
-            schedule=schedule,
-            start=start,
-            seed=seed,
-            callback=callback,
-        )
-        return Inversion(found.signal.numpy(), found.losses)
-    target = coefficients.detach()
+    target = _tensor(coefficients)
     x = _start(transform, target, start, seed)
     scale = LOSSES[loss](target)
     scale = torch.where(scale > 0, scale, 1.0)
@@ -153,7 +140,8 @@ def invert(
             _adam(relative_loss, x, steps, 0.5 if lr is None else lr, schedule, best)
         else:
             _bold_driver(relative_loss, x, steps, 100.0 if lr is None else lr, best)
-    return best.result()
+    signal = best.signal if isinstance(coefficients, Tensor) else best.signal.numpy()
+    return Inversion(signal, tuple(best.losses))
 
 
 def psnr(signal: Tensor, reference: Tensor, peak: float = 1.0) -> float:
@@ -176,9 +164,6 @@ class _Best:
         if self.callback is not None:
             self.callback(len(self.losses) - 1, value)
         return value
-
-    def result(self) -> Inversion:
-        return Inversion(self.signal, tuple(self.losses))
 
 
 def _adam(loss_of: Loss, x: Tensor, steps: int, lr: float, schedule: str, best: _Best) -> None:
@@ -223,11 +208,9 @@ def _check(transform: Any, coefficients: Any, steps: int, lr: float | None) -> N
         message = f"`coefficients` must be those of one signal at least; got shape {tuple(coefficients.shape)}."
         raise BadInput(message)
     if not isinstance(steps, numbers.Integral) or steps < 1:
-        message = f"`steps` must be an integer of at least 1; got {steps!r}."
-        raise BadParameter(message)
+        refuse("`steps`", "be an integer of at least 1", steps)
     if lr is not None and not (isinstance(lr, numbers.Real) and math.isfinite(lr) and lr > 0):
-        message = f"`lr` must be a positive number; got {lr!r}."
-        raise BadParameter(message)
+        refuse("`lr`", "be a positive number", lr)
 
 
 def _check_choices(chosen: dict[str, Any]) -> None:
@@ -235,8 +218,13 @@ def _check_choices(chosen: dict[str, Any]) -> None:
         if name == "start" and isinstance(value, Tensor):
             continue
         if not isinstance(value, str) or value not in CHOICES[name]:
-            message = f"`{name}` must be one of {', '.join(CHOICES[name])}; got {value!r}."
-            raise BadParameter(message)
+            refuse(f"`{name}`", f"be one of {', '.join(CHOICES[name])}", value)
+
+
+def _tensor(coefficients: Tensor | np.ndarray) -> Tensor:
+    if isinstance(coefficients, Tensor):
+        return coefficients.detach()
+    return torch.from_numpy(np.array(coefficients, coefficients.dtype.newbyteorder("=")))
 
 
 def _start(transform: Transform, target: Tensor, start: str | Tensor, seed: int) -> Tensor:

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sepconc.errors import BadParameter
 from sepconc.scattering import paths
+from sepconc.scattering.checks import check_count, check_shape, refuse
 from sepconc.scattering.geometry import Geometry
-from sepconc.scattering.transform2d import Images, Transform2D, check_count, check_shape
+from sepconc.scattering.transform2d import Images, Transform2D
 
 
 class PhaseScattering2D(Transform2D):
@@ -48,8 +48,7 @@ class PhaseScattering2D(Transform2D):
         owner = type(self).__name__
         L, shape = check_count(owner, "L", L), check_shape(owner, shape)
         if min(shape) < 2:
-            message = f"shape of {owner} must have sides of at least 2 pixels; got {shape}."
-            raise BadParameter(message)
+            refuse(f"shape of {owner}", "have sides of at least 2 pixels", shape)
         super().__init__(Geometry(shape, J=1, L=L, max_order=1), engine)
         self.n_paths = paths.phase_channels(L)
 

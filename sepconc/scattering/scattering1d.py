@@ -3,19 +3,17 @@
 import math
 import numbers
 from functools import lru_cache
-from typing import NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sepconc.errors import BadParameter
+from sepconc.scattering.checks import check_choice, check_count, check_scale, is_count, refuse
 from sepconc.scattering.engines import reference1d
 from sepconc.scattering.engines.reference1d import Filter, Filters1D
 from sepconc.scattering.filters1d import FilterBank1D, Geometry1D, filter_bank_1d, narrowed
 from sepconc.scattering.paths import Path1D
 from sepconc.scattering.transform import FixedTransform, Signals
-from sepconc.scattering.transform2d import check_count
 
 OUT_TYPES = ("array", "list", "dict")
 OWNER = "Scattering1D"
@@ -91,10 +89,9 @@ class Scattering1D(FixedTransform):
         super().__init__(engine)
         self.geometry = _geometry(J, shape, Q, T, max_order, oversampling)
         self.T, self.out_type = T, out_type
-        if out_type not in OUT_TYPES:
-            _refuse("out_type", "'array', 'list' or 'dict'", out_type)
+        check_choice(OWNER, "out_type", out_type, OUT_TYPES)
         if out_type == "array" and self.geometry.average == "none":
-            _refuse("out_type", "'list' or 'dict' when T=0, because paths differ in length", out_type)
+            refuse(f"out_type of {OWNER}", "be 'list' or 'dict' when T=0, because paths differ in length", out_type)
         values = np.concatenate([band.values for band in self._bank().bands()])
         self.register_buffer("bands", torch.from_numpy(values), persistent=False)
 
@@ -102,11 +99,6 @@ class Scattering1D(FixedTransform):
     def input_shape(self) -> tuple[int]:
         """The length (N,) of the signals."""
         return self.shape
-
-    @property
-    def J(self) -> int:
-        """Log-2 of the largest scale."""
-        return self.geometry.J
 
     @property
     def Q(self) -> tuple[int, int]:
@@ -237,24 +229,18 @@ def _columns(rows: list[tuple[float, ...]], width: int) -> np.ndarray:
 def _geometry(J: int, shape: object, Q: object, T: object, max_order: object, oversampling: object) -> Geometry1D:
     """The checked parameters."""
     J, length = check_count(OWNER, "J", J), _length(shape)
-    if length < 2**J:
-        largest = length.bit_length() - 1
-        advice = f"the largest J that fits is {largest}" if largest else "no J fits one sample"
-        message = f"J of {OWNER} must satisfy 2^J <= shape; got J={J} for {length} samples; {advice}."
-        raise BadParameter(message)
-    if isinstance(max_order, bool) or max_order not in (1, 2):
-        _refuse("max_order", "1 or 2", max_order)
-    if not _is_integer(oversampling) or oversampling < 0:
-        _refuse("oversampling", "an integer of at least 0", oversampling)
+    check_scale(OWNER, J, (length,))
+    check_choice(OWNER, "max_order", max_order, (1, 2))
+    oversampling = check_count(OWNER, "oversampling", oversampling, least=0)
     support, average = _averaging(T, J, length)
-    return Geometry1D(length, J, _wavelets_per_octave(Q), support, int(max_order), int(oversampling), average)
+    return Geometry1D(length, J, _wavelets_per_octave(Q), support, int(max_order), oversampling, average)
 
 
 def _length(shape: object) -> int:
     """``shape`` as a number of samples."""
     length = shape[0] if isinstance(shape, tuple | list) and len(shape) == 1 else shape
-    if not _is_integer(length) or length < 1:
-        _refuse("shape", "a positive integer N or (N,)", shape)
+    if not is_count(length, 1):
+        refuse(f"shape of {OWNER}", "be a positive integer N or (N,)", shape)
     return int(length)
 
 
@@ -262,8 +248,8 @@ def _wavelets_per_octave(Q: object) -> tuple[int, int]:
     """``Q`` for both orders."""
     both = tuple(Q) if isinstance(Q, tuple | list) else (Q,)
     both = (*both, 1) if len(both) == 1 else both
-    if len(both) != 2 or not all(_is_integer(number) and number >= 1 for number in both):
-        _refuse("Q", "a positive integer, or two of them for orders 1 and 2", Q)
+    if len(both) != 2 or not all(is_count(number, 1) for number in both):
+        refuse(f"Q of {OWNER}", "be a positive integer, or two of them for orders 1 and 2", Q)
     return int(both[0]), int(both[1])
 
 
@@ -274,14 +260,5 @@ def _averaging(T: object, J: int, length: int) -> tuple[float, str]:
     if isinstance(T, str) and T == "global":
         return 2**J, "global"
     if isinstance(T, bool) or not isinstance(T, numbers.Real) or not (T == 0 or 1 <= T <= length):
-        _refuse("T", f"None, 'global', 0 or a number from 1 to {length}", T)
+        refuse(f"T of {OWNER}", f"be None, 'global', 0 or a number from 1 to {length}", T)
     return (2**J, "none") if T == 0 else (T, "local")
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
-def _refuse(name: str, expected: str, value: object) -> NoReturn:
-    message = f"{name} of {OWNER} must be {expected}; got {value!r}."
-    raise BadParameter(message)

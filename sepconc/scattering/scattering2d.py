@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from sepconc.errors import BadParameter
 from sepconc.scattering import paths
+from sepconc.scattering.checks import check_choice, check_count, check_scale, check_shape
 from sepconc.scattering.geometry import Geometry
-from sepconc.scattering.transform2d import Images, Transform2D, check_count, check_scale, check_shape
+from sepconc.scattering.transform2d import Images, Transform2D
 
 
 class Scattering2D(Transform2D):
@@ -69,8 +69,8 @@ class Scattering2D(Transform2D):
         owner = type(self).__name__
         J, L, shape = check_count(owner, "J", J), check_count(owner, "L", L), check_shape(owner, shape)
         check_scale(owner, J, shape)
-        _check_choice(owner, "max_order", max_order, (1, 2))
-        _check_choice(owner, "out_type", out_type, ("array", "list"))
+        check_choice(owner, "max_order", max_order, (1, 2))
+        check_choice(owner, "out_type", out_type, ("array", "list"))
         super().__init__(Geometry(shape, J, L, int(max_order), bool(pre_pad)), engine)
         self.out_type = out_type
         self.n_paths = paths.scattering_channels(J, L, max_order)
@@ -117,9 +117,3 @@ class Scattering2D(Transform2D):
             {"coef": channel, "j": path.j, "n": path.wavelets(self.L), "theta": path.theta}
             for channel, path in zip(channels, self.paths(), strict=True)
         ]
-
-
-def _check_choice(owner: str, name: str, value: object, choices: tuple) -> None:
-    if isinstance(value, bool) or value not in choices:
-        message = f"{name} of {owner} must be {' or '.join(map(repr, choices))}; got {value!r}."
-        raise BadParameter(message)

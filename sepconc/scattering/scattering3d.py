@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from collections.abc import Iterable, Sequence
-from typing import NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sepconc.errors import BadParameter
 from sepconc.scattering import paths
+from sepconc.scattering.checks import check_count, is_count, is_positive, refuse
 from sepconc.scattering.engines.reference3d import Filters3D
 from sepconc.scattering.filters3d import Geometry3D, harmonic_bank
-from sepconc.scattering.transform import FixedTransform
+from sepconc.scattering.transform import ArrayTransform
 
 Volumes = Tensor | np.ndarray
+OWNER = "HarmonicScattering3D"
 
 
-class HarmonicScattering3D(FixedTransform):
+class HarmonicScattering3D(ArrayTransform):
     """Solid harmonic scattering of volumes, with the conventions and the values of Kymatio 0.3.0.
 
     With wavelets ψ_{j,l,m} of J + 1 scales σ_0 2^j (see `sepconc.scattering.filters3d`), circular convolutions and no
@@ -107,11 +105,6 @@ class HarmonicScattering3D(FixedTransform):
         return self.geometry.shape
 
     @property
-    def J(self) -> int:
-        """Log-2 of the largest scale."""
-        return self.geometry.J
-
-    @property
     def shape(self) -> tuple[int, int, int]:
         """Sides (M, N, O) of the volumes, in voxels."""
         return self.geometry.shape
@@ -138,8 +131,7 @@ class HarmonicScattering3D(FixedTransform):
 
     def forward(self, x: Volumes) -> Volumes:
         """(..., M, N, O) -> (..., K, 1 + L, P); a tensor for a tensor, an array for an array."""
-        y = self._transform(self.checked(x))
-        return y.numpy(force=True) if isinstance(x, np.ndarray) else y
+        return self.transform(x)
 
     def paths(self) -> tuple[tuple[int, ...], ...]:
         """The scales (j1,) or (j1, j2) of every entry of the first output axis."""
@@ -168,14 +160,6 @@ class HarmonicScattering3D(FixedTransform):
         names = ("J", "shape", "L", "sigma_0", "max_order", "rotation_covariant", "integral_powers")
         return ", ".join(f"{name}={getattr(self.geometry, name)}" for name in names)
 
-    def _transform(self, x: Tensor) -> Tensor:
-        batch = x.shape[:-3]
-        if not x.numel():
-            return x.sum() + x.new_zeros(*batch, *self.output_shape)  # the sum keeps the graph
-        volumes = x.reshape(-1, *self.shape).contiguous()
-        out = self.engine_for(volumes).scatter3d(volumes, self.filters(x.dtype), self.geometry)
-        return out.reshape(*batch, *self.output_shape)
-
 
 def _geometry(
     J: int,
@@ -188,36 +172,21 @@ def _geometry(
 ) -> Geometry3D:
     """The parameters, checked."""
     sides = tuple(shape) if isinstance(shape, Iterable) else ()
-    if len(sides) != 3 or not all(_is_count(side, 1) for side in sides):
-        _refuse("shape", "three positive integers (M, N, O)", shape)
-    for name, value in (("J", J), ("L", L)):
-        if not _is_count(value, 0):
-            _refuse(name, "an integer of at least 0", value)
+    if len(sides) != 3 or not all(is_count(side, 1) for side in sides):
+        refuse(f"shape of {OWNER}", "be three positive integers (M, N, O)", shape)
+    J, L = check_count(OWNER, "J", J, least=0), check_count(OWNER, "L", L, least=0)
     largest = int(min(sides)).bit_length() - 1
     if largest < J:
-        _refuse("J", f"at most {largest}, for 2^J <= min(shape) with shape {sides}", J)
-    if not _is_positive(sigma_0):
-        _refuse("sigma_0", "a positive number", sigma_0)
-    if not _is_count(max_order, 1) or max_order > 2:
-        _refuse("max_order", "1 or 2", max_order)
+        refuse(f"J of {OWNER}", f"be at most {largest}, for 2^J <= min(shape) with shape {sides}", J)
+    if not is_positive(sigma_0):
+        refuse(f"sigma_0 of {OWNER}", "be a positive number", sigma_0)
+    if not is_count(max_order, 1) or max_order > 2:
+        refuse(f"max_order of {OWNER}", "be 1 or 2", max_order)
     if not isinstance(rotation_covariant, bool | np.bool_):
-        _refuse("rotation_covariant", "True or False", rotation_covariant)
+        refuse(f"rotation_covariant of {OWNER}", "be True or False", rotation_covariant)
     powers = tuple(integral_powers) if isinstance(integral_powers, Iterable) else ()
-    if not powers or not all(_is_positive(power) for power in powers):
-        _refuse("integral_powers", "one positive number or more, in a sequence", integral_powers)
+    if not powers or not all(is_positive(power) for power in powers):
+        refuse(f"integral_powers of {OWNER}", "be one positive number or more, in a sequence", integral_powers)
     M, N, O = map(int, sides)  # noqa: E741
-    scales, floats = (int(J), int(L)), tuple(map(float, powers))
-    return Geometry3D((M, N, O), *scales, float(sigma_0), int(max_order), bool(rotation_covariant), floats)
-
-
-def _is_count(value: object, least: int) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least
-
-
-def _is_positive(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 < float(value) < math.inf
-
-
-def _refuse(name: str, expected: str, got: object) -> NoReturn:
-    message = f"{name} of HarmonicScattering3D must be {expected}; got {got!r}."
-    raise BadParameter(message)
+    floats = tuple(map(float, powers))
+    return Geometry3D((M, N, O), J, L, float(sigma_0), int(max_order), bool(rotation_covariant), floats)

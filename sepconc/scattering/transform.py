@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ class FixedTransform(nn.Module):
 
     function = ""  # of the engine
     signals = "signals"  # what messages call them
+    geometry: Any
 
     def __init__(self, engine: str | None) -> None:
         super().__init__()
@@ -35,6 +36,11 @@ class FixedTransform(nn.Module):
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one signal."""
         raise NotImplementedError
+
+    @property
+    def J(self) -> int:
+        """Log-2 of the largest scale."""
+        return self.geometry.J
 
     @property
     def device(self) -> torch.device:
@@ -85,3 +91,29 @@ class FixedTransform(nn.Module):
     def _refuse(self, problem: str) -> NoReturn:
         message = f"{type(self).__name__} {problem}"
         raise BadInput(message)
+
+
+class ArrayTransform(FixedTransform):
+    """A transform whose coefficients are one array per signal."""
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the transform of one signal."""
+        raise NotImplementedError
+
+    def filters(self, dtype: torch.dtype = torch.float32) -> Any:
+        """The filter bank in the precision ``dtype``, on the module's device."""
+        raise NotImplementedError
+
+    def transform(self, x: Signals) -> Signals:
+        """(..., *input_shape) -> (..., *output_shape), as an array of the kind of ``x``."""
+        y = self._transform(self.checked(x))
+        return y.numpy(force=True) if isinstance(x, np.ndarray) else y
+
+    def _transform(self, x: Tensor) -> Tensor:
+        batch = x.shape[: x.ndim - len(self.input_shape)]
+        if not x.numel():
+            return x.sum() + x.new_zeros(*batch, *self.output_shape)  # the sum keeps the graph
+        signals = x.reshape(-1, *self.input_shape).contiguous()
+        out = getattr(self.engine_for(signals), self.function)(signals, self.filters(x.dtype), self.geometry)
+        return out.reshape(*batch, *self.output_shape)

@@ -9,7 +9,7 @@ import sepconc
 from sepconc.data.images import ArrayImages
 from sepconc.data.readers import dummy_like
 from sepconc.errors import BadInput, BadParameter, ScoreExists, UnknownDataset
-from sepconc.evaluation import measure
+from sepconc.evaluation import plan_measurement, run_measurement
 from sepconc.metrics import top_k_accuracy
 from sepconc.registry.store import configured_registry as registry
 
@@ -107,7 +107,8 @@ def test_labels_of_text(small, images):
 def test_modes_and_metrics(on_images, images, mode, options, kept):
     X, y = images[0][100:], images[1][100:]
     values = on_images.evaluate((X, y), mode, **options)
-    direct = measure(on_images, ArrayImages(X[:, None], y), eval_mode=mode, **options)
+    arrays = ArrayImages(X[:, None], y)
+    direct = run_measurement(plan_measurement(on_images, arrays, eval_mode=mode, **options), on_images, arrays)
     assert values == {metric: score() for metric, score in direct.scores.items()}
     scores = on_images.eval_scores_["arrays"]["test"]
     assert list(scores) == [kept]

@@ -288,8 +288,9 @@ def test_an_engine_that_is_none(small, rows):
     ("arch", "backend"), [("scatnet", "skcuda"), ("scatnet", "triton"), ("scatnetblock", "kymatio")]
 )
 def test_an_engine_that_is_not_there(small, rows, arch, backend):
+    """CUDA's engines run on a GPU only, Kymatio's has no phase scattering."""
     with pytest.raises(EngineUnavailable, match=backend):
-        small(arch, backend=backend).fit(*rows)
+        small(arch, backend=backend, device="cpu").fit(*rows)
 
 
 def test_the_engines_agree(small, rows):

@@ -1,10 +1,8 @@
 """The transforms as scikit-learn transformers: its checks, its tools, and the numbers of the modules."""
 
-import importlib.util
-import os
 import pickle
-import unittest
 
+import battery
 import joblib
 import numpy as np
 import pandas as pd
@@ -18,7 +16,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
-from sklearn.utils import estimator_checks, get_tags
+from sklearn.utils import estimator_checks
 
 import sepconc
 from sepconc import (
@@ -32,34 +30,12 @@ from sepconc import (
 from sepconc.errors import BadInput, BadParameter, DeviceUnavailable, EngineUnavailable
 
 LEAST = 44  # scikit-learn 1.9 makes 46 checks; older ones a few less
-WITH_DATA = {
-    "check_complex_data",
-    "check_dict_unchanged",
-    "check_dtype_object",
-    "check_estimators_dtypes",
-    "check_estimators_fit_returns_self",
-    "check_estimators_nan_inf",
-    "check_estimators_overwrite_params",
-    "check_estimators_pickle",
-    "check_f_contiguous_array_estimator",
-    "check_fit2d_1feature",
-    "check_fit2d_1sample",
+WITH_DATA = battery.WITH_DATA | {
     "check_fit2d_predict1d",
-    "check_fit_idempotent",
-    "check_methods_sample_order_invariance",
-    "check_methods_subset_invariance",
-    "check_n_features_in",
-    "check_n_features_in_after_fitting",
-    "check_pipeline_consistency",
-    "check_readonly_memmap_input",
-    "check_transformer_data_not_an_array",
-    "check_transformer_general",
     "check_transformer_preserve_dtypes",
 }
-OUTPUT_CHECKS = (  # scikit-learn has them, and leaves them out of its battery
-    estimator_checks.check_set_output_transform,
-    estimator_checks.check_set_output_transform_pandas,
-    estimator_checks.check_global_output_transform_pandas,
+OUTPUT_CHECKS = (
+    *battery.OUTPUT_CHECKS,
     estimator_checks.check_transformer_get_feature_names_out,
     estimator_checks.check_transformer_get_feature_names_out_pandas,
 )
@@ -78,35 +54,16 @@ KINDS = {
 TWO_D = (ScatteringTransformer2D, PhaseScatteringTransformer2D)
 
 
-def checks(kind):
-    """Name and check, in scikit-learn's order; nothing is expected to fail."""
-    return [
-        (check.func.__name__, estimator, check)
-        for estimator, check in estimator_checks.estimator_checks_generator(clone(KINDS[kind]))
-    ]
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_battery(kind):
-    for name, estimator, check in checks(kind):
-        if name.startswith("check_array_api_input") and not can_run_array_api():
-            continue  # runs with SCIPY_ARRAY_API=1 and array_api_strict only
-        try:
-            check(estimator)
-        except unittest.SkipTest as reason:
-            pytest.fail(f"{name} was skipped: {reason}")
-
-
-def can_run_array_api():
-    """Whether scikit-learn's check of array API inputs can run here."""
-    return os.environ.get("SCIPY_ARRAY_API") == "1" and importlib.util.find_spec("array_api_strict") is not None
+    for name, estimator, check in battery.checks(clone(KINDS[kind])):
+        if battery.runs_here(name):
+            battery.run(name, estimator, check)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_checks_that_run(kind):
-    names = [name for name, _, _ in checks(kind)]
-    assert len(names) >= LEAST
-    assert set(names) >= WITH_DATA, WITH_DATA - set(names)
+    battery.assert_that_run(clone(KINDS[kind]), LEAST, WITH_DATA)
 
 
 @pytest.mark.filterwarnings("ignore:X (does not have valid|has) feature names")  # the checks mix frames and arrays
@@ -118,14 +75,8 @@ def test_checks_of_output_and_names(kind, check):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_tags_are_honest(kind):
-    tags = get_tags(KINDS[kind])
+    tags = battery.honest_tags(KINDS[kind])
     assert not tags.requires_fit
-    assert not tags.non_deterministic
-    assert not tags.no_validation
-    assert not tags._skip_test
-    assert tags.input_tags.two_d_array
-    assert not tags.input_tags.sparse
-    assert not tags.input_tags.allow_nan
     assert tags.transformer_tags.preserves_dtype == ["float32"]
 
 

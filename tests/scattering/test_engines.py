@@ -1,6 +1,7 @@
 """The choice of an engine, and the engines against each other."""
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,10 +19,23 @@ def test_reference_is_picked_for_double_precision(name):
     assert engines.pick(torch.zeros(1, 8, 8).double(), name, "phase2d") is reference
 
 
-@pytest.mark.parametrize("name", ["skcuda", "triton", "cupy"])
-def test_an_engine_that_is_not_here(name):
-    with pytest.raises(EngineUnavailable, match=rf"'{name}'.*available: reference, fused, kymatio"):
+@pytest.mark.parametrize("name", ["skcuda", "triton", "triton-bf16", "cupy"])
+def test_an_engine_for_a_device_that_is_not_here(name, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(EngineUnavailable, match=r"'(skcuda|triton.*)' .*; available: reference, fused, kymatio\.$"):
         engines.pick(torch.zeros(1, 8, 8), name)
+
+
+def test_engines_on_cuda_are_offered_where_there_is_a_device(monkeypatch):
+    for there in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert all((name in engines.available()) == there for name in engines.ON_CUDA)
+
+
+@pytest.mark.parametrize("function", ["scatter1d", "scatter2d", "phase2d", "scatter3d"])
+def test_the_plain_engine_is_chosen_on_cuda(function):
+    signals = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
+    assert engines.pick(signals, None, function) is reference
 
 
 def test_an_engine_whose_package_is_missing(monkeypatch):
@@ -42,7 +56,7 @@ def test_an_unknown_engine(name):
 def test_every_listed_engine_has_its_functions():
     for name in filter(engines.importable, engines.FUNCTIONS):
         for function in engines.FUNCTIONS[name]:
-            assert callable(getattr(engines.load(name, function), function))
+            assert callable(getattr(engines._imported(name), function))
 
 
 @pytest.mark.parametrize("name", ["kymatio"])

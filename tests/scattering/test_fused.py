@@ -6,25 +6,22 @@ import pickle
 
 import pytest
 import torch
+from transform_checks import error, noise
 
 from sepconc.errors import EngineUnavailable
 from sepconc.scattering import PhaseScattering2D, Scattering2D, engines
 from sepconc.scattering.engines import reference
 
-TOLERANCE = 1e-5  # of the largest coefficient or gradient; measured: 4e-7 and 6e-6
+TOLERANCE = 1e-5  # of the largest coefficient or gradient; measured: 8e-7 and 2e-6
 
 
 pytestmark = pytest.mark.usefixtures("fused")
 
 
-def images(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
 def value_and_gradient(transform, x):
     z = x.clone().requires_grad_()
     y = transform(z)
-    weights = images(*y.shape, seed=1).to(y)
+    weights = noise(*y.shape, seed=1).to(y)
     (gradient,) = torch.autograd.grad((weights * y.square()).sum(), z)  # continuous where a phase changes its sign
     return y.detach(), gradient
 
@@ -32,20 +29,9 @@ def value_and_gradient(transform, x):
 def assert_agree(make, x):
     got = value_and_gradient(make(engine="fused"), x)
     expected = value_and_gradient(make(engine="reference"), x.double())
-    for value, wanted, unsure in zip(got, expected, (0.0, unsteadiness(make, x, expected[1])), strict=True):
-        assert value.shape == wanted.shape
+    for value, wanted in zip(got, expected, strict=True):
         assert value.dtype == torch.float32
-        assert ((value - wanted).abs() <= TOLERANCE * wanted.abs().max() + unsure).all()
-
-
-def unsteadiness(make, x, gradient):
-    """Per image, how far the exact gradient moves when its pixels do by a few roundings.
-
-    Where a modulus is nearly zero, its derivative has any direction.
-    """
-    noise = images(*x.shape, seed=2).double() * 2.0**-22 * x.abs().max()
-    _, moved = value_and_gradient(make(engine="reference"), x.double() + noise)
-    return 2 * (moved - gradient).abs().amax((-2, -1), keepdim=True)
+        assert error(value, wanted) <= TOLERANCE
 
 
 def make_scattering(*args, **options):
@@ -76,36 +62,32 @@ def make_phase(*args, **options):
 )
 def test_scattering(J, L, shape, max_order, pre_pad):
     make = make_scattering(J, shape, L, max_order, pre_pad=pre_pad)
-    assert_agree(make, images(5, *make("fused").geometry.input_shape))
+    assert_agree(make, noise(5, *make("fused").geometry.input_shape))
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (3, 2), (8, 8), (7, 12), (21, 22), (32, 30), (47, 53)])
 @pytest.mark.parametrize("L", [1, 3, 8])
 def test_phase(shape, L):
-    assert_agree(make_phase(shape, L), images(5, *shape))
+    assert_agree(make_phase(shape, L), noise(5, *shape))
 
 
 @pytest.mark.parametrize("batch", [1, 3, 4, 5, 8, 15, 16, 17, 33, 100])
 def test_any_number_of_images(batch):
-    assert_agree(make_scattering(2, (12, 9), 3), images(batch, 12, 9))
-    assert_agree(make_phase((12, 9), 3), images(batch, 12, 9))
+    assert_agree(make_scattering(2, (12, 9), 3), noise(batch, 12, 9))
+    assert_agree(make_phase((12, 9), 3), noise(batch, 12, 9))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("J", [2, 4])
 def test_large_images(J):
-    assert_agree(make_scattering(J, (224, 224)), images(3, 224, 224))
+    assert_agree(make_scattering(J, (224, 224)), noise(3, 224, 224))
 
 
 def test_more_groups_than_are_in_memory_at_once():
-    make, x = make_scattering(1, (250, 240), 2), images(90, 250, 240)
-    (y, gradient), (expected, exact) = (
-        value_and_gradient(make(engine="fused"), x),
-        value_and_gradient(make(engine="reference"), x.double()),
-    )
-    assert (y - expected).abs().max() <= TOLERANCE * expected.abs().max()
-    # ten million moduli: where one is as small as rounding is, its gradient has any direction, so not the largest error
-    assert (gradient - exact).norm() <= TOLERANCE * exact.norm()
+    """On waves that keep every modulus away from zero, where single precision leaves its derivative any direction."""
+    rows, columns = (torch.cos(0.75 * torch.pi * torch.arange(float(side))) for side in (250, 240))
+    x = rows[:, None] + columns + 0.1 * noise(140, 250, 240)
+    assert_agree(make_scattering(1, (250, 240), 1), x)
 
 
 @pytest.mark.parametrize("make", [make_scattering(2, (12, 10), 4), make_phase((12, 10), 4)])
@@ -119,11 +101,11 @@ def test_more_groups_than_are_in_memory_at_once():
     ],
 )
 def test_memory_layouts(make, change):
-    x = change(images(4, 2, 12, 10))
+    x = change(noise(4, 2, 12, 10))
     fast, plain = make("fused"), make("reference")
-    assert (fast(x) - plain(x)).abs().max() <= TOLERANCE * plain(x).abs().max()
+    assert error(fast(x), plain(x)) <= TOLERANCE
     assert torch.equal(fast(x), fast(x.contiguous()))
-    weights = images(4, 2, 10, 12, 1, 1).mT  # a gradient that isn't contiguous either
+    weights = noise(4, 2, 10, 12, 1, 1).mT  # a gradient that isn't contiguous either
     z = x.clone().requires_grad_()
     shape = fast(z).shape
     torch.autograd.backward(fast(z), weights.flatten()[0].expand(shape))
@@ -132,7 +114,7 @@ def test_memory_layouts(make, change):
 
 @pytest.mark.parametrize("make", [make_scattering(2, (16, 12), 4), make_phase((16, 12), 4)])
 def test_an_image_doesnt_depend_on_its_batch(make):
-    x, transform = images(37, 16, 12), make("fused")
+    x, transform = noise(37, 16, 12), make("fused")
     together = transform(x)
     for i in (0, 15, 16, 36):
         assert torch.equal(transform(x[i]), together[i])
@@ -141,7 +123,7 @@ def test_an_image_doesnt_depend_on_its_batch(make):
 
 @pytest.mark.parametrize("make", [make_scattering(2, (16, 12), 4), make_phase((16, 12), 4)])
 def test_nan_stays_in_its_image(make):
-    x, transform = images(20, 16, 12), make("fused")
+    x, transform = noise(20, 16, 12), make("fused")
     spoilt = x.clone()
     spoilt[7, 3, 3] = float("nan")
     y = transform(spoilt)
@@ -162,7 +144,7 @@ def test_constant_images_have_finite_gradients(make, value):
 
 @pytest.mark.parametrize("make", [make_scattering(3, (24, 20), 5), make_phase((24, 20), 5)])
 def test_threads(make):
-    x, transform = images(40, 24, 20), make("fused")
+    x, transform = noise(40, 24, 20), make("fused")
     before = torch.get_num_threads()
     try:
         results = {}
@@ -176,7 +158,7 @@ def test_threads(make):
         torch.set_num_threads(before)
     for threads in (2, 3):
         assert torch.equal(results[threads][0], results[1][0])
-        assert (results[threads][1] - results[1][1]).abs().max() <= 1e-6 * results[1][1].abs().max()
+        assert error(results[threads][1], results[1][1]) <= 1e-6
 
 
 @pytest.mark.parametrize("build", ["avx512", "avx2", "baseline"])
@@ -188,8 +170,8 @@ def test_every_build_agrees(fused, monkeypatch, build):
     library = ctypes.CDLL(str(path))
     assert library.sepconc_lanes() == {"avx512": 16, "avx2": 8, "baseline": 4}[build]
     monkeypatch.setattr(fused, "_LIBRARY", library)
-    assert_agree(make_scattering(3, (28, 26), 3), images(19, 28, 26))
-    assert_agree(make_phase((9, 26), 3), images(19, 9, 26))
+    assert_agree(make_scattering(3, (28, 26), 3), noise(19, 28, 26))
+    assert_agree(make_phase((9, 26), 3), noise(19, 9, 26))
 
 
 def test_it_is_chosen_for_single_precision(fused):
@@ -217,7 +199,7 @@ def test_double_precision_is_refused_when_forced():
 
 
 def test_copies_and_pickles():
-    transform, x = Scattering2D(2, (12, 12), 4, engine="fused"), images(2, 12, 12)
+    transform, x = Scattering2D(2, (12, 12), 4, engine="fused"), noise(2, 12, 12)
     expected = transform(x)
     assert torch.equal(copy.deepcopy(transform)(x), expected)
     assert torch.equal(pickle.loads(pickle.dumps(transform))(x), expected)
@@ -227,23 +209,23 @@ def test_copies_and_pickles():
 def test_second_derivatives_are_the_references(make):
     seconds = []
     for engine in ("fused", "reference"):
-        z = images(2, 12, 9).requires_grad_()
+        z = noise(2, 12, 9).requires_grad_()
         (gradient,) = torch.autograd.grad(make(engine)(z).square().sum(), z, create_graph=True)
         seconds.append(torch.autograd.grad(gradient.square().sum(), z)[0])
-    assert (seconds[0] - seconds[1]).abs().max() <= 1e-4 * seconds[1].abs().max()
+    assert error(*seconds) <= TOLERANCE
 
 
 def test_functional_gradients():
-    transform, x = Scattering2D(1, (8, 8), 2, engine="fused"), images(8, 8)
+    transform, x = Scattering2D(1, (8, 8), 2, engine="fused"), noise(8, 8)
     found = torch.func.grad(lambda z: transform(z).square().sum())(x)
     (expected,) = torch.autograd.grad(transform(z := x.clone().requires_grad_()).square().sum(), z)
-    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
+    assert error(found, expected) <= TOLERANCE
 
 
 @pytest.mark.parametrize("make", [make_scattering(2, (64, 64), 2), make_phase((64, 64), 2)])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_one_pixel_that_is_not_finite_reaches_all_coefficients(make, value):
-    x = images(3, 64, 64)
+    x = noise(3, 64, 64)
     x[1, 5, 5] = value
     y = make("fused")(x)
     assert y[1, 0].isnan().all()
@@ -253,6 +235,6 @@ def test_one_pixel_that_is_not_finite_reaches_all_coefficients(make, value):
 
 @pytest.mark.parametrize("scale", [1e-12, 1e12])
 def test_small_and_large_values(scale):
-    transform, x = Scattering2D(2, (32, 32), 3, engine="fused"), images(3, 32, 32)
+    transform, x = Scattering2D(2, (32, 32), 3, engine="fused"), noise(3, 32, 32)
     expected = Scattering2D(2, (32, 32), 3, engine="reference")(scale * x)
-    assert (transform(scale * x) - expected).abs().max() <= TOLERANCE * expected.abs().max()
+    assert error(transform(scale * x), expected) <= TOLERANCE

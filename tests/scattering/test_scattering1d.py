@@ -10,6 +10,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transform_checks import (
+    assert_dtype_is_preserved,
+    assert_leading_dimensions,
+    assert_numpy_in_numpy_out,
+    error,
+    noise,
+)
 
 from sepconc.errors import BadInput, BadParameter, EngineUnavailable
 from sepconc.scattering import Scattering1D
@@ -21,16 +28,6 @@ with warnings.catch_warnings():
 
 SINGLE, DOUBLE = 1e-5, 1e-13  # of the largest coefficient; measured: 4e-7 and 1e-15
 GRADIENT, DOUBLE_GRADIENT = 1e-5, 1e-12  # of the largest derivative; measured: 2e-6 and 1e-14
-
-
-def signals(*shape, dtype=torch.float32, seed=0):
-    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
-
-
-def error(value, reference):
-    """Largest difference relative to the largest coefficient."""
-    assert value.shape == reference.shape
-    return ((value - reference).abs().max() / reference.abs().max()).item()
 
 
 def kymatio(*arguments, **keywords):
@@ -51,7 +48,7 @@ def joined(paths):
 @pytest.mark.parametrize("Q", [1, 8, (4, 2)])
 @pytest.mark.parametrize(("N", "J"), [(64, 1), (64, 6), (97, 3), (300, 5), (1024, 3), (1024, 9), (2, 1)])
 def test_agrees_with_kymatio(N, J, Q):
-    x = signals(2, 3, N)
+    x = noise(2, 3, N)
     for T, max_order, oversampling in itertools.product((None, 1, N / 3, N), (1, 2), (0, 1, 20)):
         if T is not None and T < 1:
             continue
@@ -65,7 +62,7 @@ def test_agrees_with_kymatio(N, J, Q):
 @pytest.mark.parametrize("Q", [1, 8, (4, 2)])
 @pytest.mark.parametrize(("N", "J"), [(64, 1), (97, 3), (1000, 6)])
 def test_paths_without_averaging_are_kymatios(N, J, Q):
-    x = signals(2, N)
+    x = noise(2, N)
     for max_order, oversampling in itertools.product((1, 2), (0, 2)):
         ours, theirs = both(J, N, Q, 0, max_order, oversampling=oversampling, out_type="list")
         mine, reference = ours(x), theirs(x)
@@ -81,8 +78,8 @@ def test_paths_without_averaging_are_kymatios(N, J, Q):
 @pytest.mark.parametrize("oversampling", [0, 1])
 def test_gradient_agrees_with_kymatio(arguments, oversampling):
     ours, theirs = both(*arguments, oversampling=oversampling, out_type="list")
-    x = signals(2, arguments[1], dtype=torch.float64)
-    weights = signals(*joined(ours(x)).shape, dtype=torch.float64, seed=1)
+    x = noise(2, arguments[1], dtype=torch.float64)
+    weights = noise(*joined(ours(x)).shape, dtype=torch.float64, seed=1)
 
     def gradient(transform, dtype):
         z = x.to(dtype).requires_grad_()
@@ -96,7 +93,7 @@ def test_gradient_agrees_with_kymatio(arguments, oversampling):
 @pytest.mark.parametrize(("J", "N", "Q"), [(10, 65536, 8), (13, 65536, 12), (8, 8192, (12, 2))])
 def test_agrees_with_kymatio_on_long_signals(J, N, Q):
     ours, theirs = both(J, N, Q)
-    x = signals(1, N)
+    x = noise(1, N)
     assert error(ours(x), theirs(x)) <= SINGLE
     assert error(ours(x.double()), theirs.double()(x.double())) <= DOUBLE
 
@@ -130,12 +127,12 @@ def test_number_of_samples(N, T, oversampling):
     step = 2 ** max(int(np.log2(T or 16)) - oversampling, 0)
     left = scattering.geometry.padding[0]
     assert scattering.output_shape[1] == -(-(left + N) // step) - -(-left // step)
-    assert scattering(signals(N)).shape == scattering.output_shape
+    assert scattering(noise(N)).shape == scattering.output_shape
 
 
 @pytest.mark.parametrize("oversampling", [0, 1])
 def test_global_averaging_is_the_mean_of_each_path(oversampling):
-    x = signals(2, 300, dtype=torch.float64)
+    x = noise(2, 300, dtype=torch.float64)
     whole = Scattering1D(4, 300, 3, "global", oversampling=oversampling)
     paths = Scattering1D(4, 300, 3, 0, oversampling=oversampling, out_type="dict")(x)
     assert whole.output_shape == (whole.n_paths, 1)
@@ -146,7 +143,7 @@ def test_global_averaging_is_the_mean_of_each_path(oversampling):
 
 @pytest.mark.parametrize("T", [None, "global", 0])
 def test_list_and_dict_hold_the_same(T):
-    x = signals(3, 2, 100)
+    x = noise(3, 2, 100)
     rows = Scattering1D(3, 100, 2, T, out_type="list")(x)
     table = Scattering1D(3, 100, 2, T, out_type="dict")(x)
     assert list(table) == [row["n"] for row in rows]
@@ -194,40 +191,26 @@ def test_attributes():
 @pytest.mark.parametrize("T", [None, 0])
 def test_leading_dimensions(batch, T):
     scattering = Scattering1D(2, 50, 2, T, out_type="dict")
-    x = signals(*batch, 50).requires_grad_()
-    y = scattering(x)
     shapes = scattering.output_shape if T == 0 else [scattering.output_shape[1:]] * scattering.n_paths
-    assert [part.shape for part in y.values()] == [(*batch, *shape) for shape in shapes]
-    sum(part.sum() for part in y.values()).backward()
-    assert x.grad.shape == x.shape
-    if 0 not in batch:
-        one = scattering(x.detach().reshape(-1, 50)[-1])
-        torch.testing.assert_close(y[(1,)].reshape(-1, *one[(1,)].shape)[-1], one[(1,)])
+    assert_leading_dimensions(lambda x: list(scattering(x).values()), (50,), shapes, batch)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, ">f8"])
 def test_numpy_in_numpy_out(dtype):
     scattering = Scattering1D(2, 40, 2)
-    x = signals(3, 40, dtype=torch.float64).numpy().astype(dtype)
-    x.flags.writeable = False
-    y = scattering(x)
-    assert isinstance(y, np.ndarray)
-    assert y.dtype == np.dtype(dtype).newbyteorder("=")
-    np.testing.assert_array_equal(y, scattering(torch.tensor(x.astype(y.dtype))).numpy())
-    np.testing.assert_array_equal(scattering(x[:, ::-1]), scattering(x[:, ::-1].copy()))
-    assert all(isinstance(path["coef"], np.ndarray) for path in Scattering1D(2, 40, T=0, out_type="list")(x))
+    assert_numpy_in_numpy_out(scattering, dtype)
+    paths = Scattering1D(2, 40, T=0, out_type="list")(np.ones(40, dtype))
+    assert all(isinstance(path["coef"], np.ndarray) for path in paths)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_dtype_is_preserved(dtype):
-    scattering = Scattering1D(1, 8)
-    for module in (scattering, scattering.double(), scattering.float()):
-        assert module(signals(8, dtype=dtype)).dtype == dtype
+    assert_dtype_is_preserved(Scattering1D(1, 8), dtype)
 
 
 def test_memory_layout_does_not_matter():
     scattering = Scattering1D(3, 60, 2)
-    x = signals(4, 3, 60)
+    x = noise(4, 3, 60)
     for same in (x.mT.contiguous().mT, x.repeat(1, 1, 2)[..., :60], x.transpose(0, 1).contiguous().transpose(0, 1)):
         assert not same.is_contiguous()
         torch.testing.assert_close(scattering(same), scattering(x), rtol=0, atol=0)
@@ -244,7 +227,7 @@ def test_filters_are_not_in_the_state_dict():
 def test_copies(duplicate):
     scattering = Scattering1D(3, 64, 4)
     other = duplicate(scattering)
-    x = signals(3, 64)
+    x = noise(3, 64)
     torch.testing.assert_close(other(x), scattering(x), rtol=0, atol=0)
     other.bands.zero_()
     assert not torch.equal(other(x), scattering(x))
@@ -255,7 +238,7 @@ def test_copies(duplicate):
 @pytest.mark.parametrize(("J", "max_order"), [(2, 1), (3, 2)])
 def test_gradcheck(J, max_order, T):
     scattering = Scattering1D(J, 11, 2, T, max_order, out_type="list")
-    x = signals(1, 11, dtype=torch.float64).requires_grad_()
+    x = noise(1, 11, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(lambda z: [path["coef"] for path in scattering(z)], (x,))
 
 
@@ -265,10 +248,10 @@ def test_low_pass_by_blocks_and_its_adjoint():
     single, double = (Scattering1D(6, 2048, 4, 80.0).filters(dtype).phi[0] for dtype in (torch.float32, torch.float64))
     fast, slow = (reference1d._LowPass(band, geometry, 0) for band in (single, double))
     assert (fast.by_blocks, slow.by_blocks) == (True, False)
-    u = signals(2, 3, geometry.padded, dtype=torch.float64)
+    u = noise(2, 3, geometry.padded, dtype=torch.float64)
     y = slow.apply(u)
     assert error(fast.apply(u.float()).double(), y) <= 1e-6
-    weights = signals(*y.shape, dtype=torch.float64, seed=1)
+    weights = noise(*y.shape, dtype=torch.float64, seed=1)
     assert error(fast.adjoint(weights.float()).double(), slow.adjoint(weights)) <= 1e-6
     torch.testing.assert_close((y * weights).sum(), (u * slow.adjoint(weights)).sum())
 
@@ -290,7 +273,7 @@ def test_a_constant_signal_has_only_order_zero():
 
 @pytest.mark.parametrize("T", [None, 0])
 def test_nan_stays_in_its_signal(T):
-    x = signals(3, 100)
+    x = noise(3, 100)
     x[1, 40] = torch.nan
     y = Scattering1D(3, 100, T=T, out_type="dict")(x)
     assert all(path[1].isnan().all() for n, path in y.items() if n or T is None)
@@ -301,7 +284,7 @@ def test_nan_stays_in_its_signal(T):
 @settings(max_examples=15, deadline=None)
 def test_scales_with_the_signal(seed, scale):
     scattering = Scattering1D(3, 64, 2)
-    x = signals(64, dtype=torch.float64, seed=seed)
+    x = noise(64, dtype=torch.float64, seed=seed)
     torch.testing.assert_close(scattering(-scale * x)[1:], scale * scattering(x)[1:])
 
 
@@ -310,7 +293,7 @@ def test_scales_with_the_signal(seed, scale):
 def test_shift_covariance(seed, blocks):
     """A burst moved by a multiple of 2^J moves the coefficients by as many samples; by one sample, hardly."""
     scattering = Scattering1D(4, 1024, 4)
-    x = signals(1024, dtype=torch.float64, seed=seed) * torch.hann_window(1024, dtype=torch.float64)[:] ** 64
+    x = noise(1024, dtype=torch.float64, seed=seed) * torch.hann_window(1024, dtype=torch.float64)[:] ** 64
     y = scattering(x)
     torch.testing.assert_close(scattering(x.roll(16 * blocks)).roll(-blocks, -1), y, rtol=0, atol=1e-7)
     assert (scattering(x.roll(1))[1:] - y[1:]).norm() < 0.2 * y[1:].norm()
@@ -320,14 +303,14 @@ def test_shift_covariance(seed, blocks):
 @settings(max_examples=10, deadline=None)
 def test_permuting_the_batch_permutes_the_output(order):
     scattering = Scattering1D(3, 64, 2)
-    x = signals(5, 64, dtype=torch.float64)
+    x = noise(5, 64, dtype=torch.float64)
     torch.testing.assert_close(scattering(x[list(order)]), scattering(x)[list(order)], rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_groups_of_signals_do_not_matter(monkeypatch, dtype):
     scattering = Scattering1D(5, 300, 4)
-    x = signals(7, 300, dtype=dtype).requires_grad_()
+    x = noise(7, 300, dtype=dtype).requires_grad_()
 
     def results():
         y = scattering(x)
@@ -383,7 +366,7 @@ def test_an_engine_without_signals_is_reported_at_once():
 
 def test_the_largest_scale_fits():
     ours, theirs = both(6, 100)
-    assert ours(signals(100)).shape == theirs(signals(100)).shape == ours.output_shape
+    assert ours(noise(100)).shape == theirs(noise(100)).shape == ours.output_shape
 
 
 @pytest.mark.parametrize(
@@ -416,7 +399,7 @@ def test_the_gpu_agrees_with_the_processor(T):
         pytest.skip("no CUDA device")
     here, there = Scattering1D(5, 1000, 8, T), Scattering1D(5, 1000, 8, T).cuda()
     for dtype, tolerance in ((torch.float32, SINGLE), (torch.float64, DOUBLE_GRADIENT)):
-        x = signals(3, 1000, dtype=dtype).requires_grad_()
+        x = noise(3, 1000, dtype=dtype).requires_grad_()
         z = x.detach().cuda().requires_grad_()
         y = there(z)
         assert error(y.cpu(), here(x)) <= tolerance

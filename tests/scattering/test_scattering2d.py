@@ -10,6 +10,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transform_checks import (
+    assert_dtype_is_preserved,
+    assert_leading_dimensions,
+    assert_numpy_in_numpy_out,
+    error,
+    noise,
+)
 
 from sepconc.errors import BadInput, BadParameter, EngineUnavailable
 from sepconc.scattering import Scattering2D
@@ -22,16 +29,6 @@ SHAPES = [(28, 28), (32, 32), (16, 24), (17, 23), (8, 8), (33, 20)]  # square, n
 SINGLE, DOUBLE = 1e-5, 1e-12  # of the largest coefficient; measured: 5e-7 and 2e-15
 
 
-def images(*shape, dtype=torch.float32, seed=0):
-    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
-
-
-def error(value, reference):
-    """Largest difference relative to the largest coefficient."""
-    assert value.shape == reference.shape
-    return ((value - reference).abs().max() / reference.abs().max()).item()
-
-
 @pytest.mark.parametrize("L", [8, 6, 4])
 @pytest.mark.parametrize("J", [1, 2, 3])
 @pytest.mark.parametrize("shape", SHAPES)
@@ -39,7 +36,7 @@ def test_agrees_with_kymatio(shape, J, L):
     for max_order, pre_pad in itertools.product((1, 2), (False, True)):
         ours = Scattering2D(J, shape, L, max_order, pre_pad=pre_pad)
         theirs = ScatteringTorch2D(J, shape, L=L, max_order=max_order, pre_pad=pre_pad)
-        x = images(2, 3, *ours.geometry.input_shape)
+        x = noise(2, 3, *ours.geometry.input_shape)
         assert error(ours(x), theirs(x)) <= SINGLE
         x, theirs = x.double(), theirs.double()
         assert error(ours(x), theirs(x)) <= DOUBLE
@@ -49,7 +46,7 @@ def test_agrees_with_kymatio(shape, J, L):
 @pytest.mark.slow
 def test_agrees_with_kymatio_on_large_images():
     ours, theirs = Scattering2D(4, (224, 224)), ScatteringTorch2D(4, (224, 224))
-    x = images(1, 3, 224, 224)
+    x = noise(1, 3, 224, 224)
     assert error(ours(x), theirs(x)) <= SINGLE
     assert error(ours(x.double()), theirs.double()(x.double())) <= DOUBLE
 
@@ -57,8 +54,8 @@ def test_agrees_with_kymatio_on_large_images():
 @pytest.mark.parametrize("shape", [(16, 16), (17, 12)])
 def test_gradient_agrees_with_kymatio(shape):
     ours, theirs = Scattering2D(2, shape), ScatteringTorch2D(2, shape)
-    x = images(2, *shape).requires_grad_()
-    weights = images(2, *ours.output_shape, seed=1)
+    x = noise(2, *shape).requires_grad_()
+    weights = noise(2, *ours.output_shape, seed=1)
     for dtype, tolerance in ((torch.float32, SINGLE), (torch.float64, DOUBLE)):
         y, w = x.to(dtype), weights.to(dtype)
         (mine,) = torch.autograd.grad((ours(y) * w).sum(), x)
@@ -77,44 +74,28 @@ def test_output_shape_and_attributes():
 @pytest.mark.parametrize("batch", [(), (1,), (3,), (2, 3), (0,), (2, 0, 3)])
 def test_leading_dimensions(batch):
     scattering = Scattering2D(2, (12, 10), L=4)
-    x = images(*batch, 12, 10).requires_grad_()
-    y = scattering(x)
-    assert y.shape == (*batch, *scattering.output_shape)
-    y.sum().backward()
-    assert x.grad.shape == x.shape
-    if 0 not in batch:
-        one = scattering(x.detach().reshape(-1, 12, 10)[-1])
-        torch.testing.assert_close(y.reshape(-1, *scattering.output_shape)[-1], one)
+    assert_leading_dimensions(lambda x: [scattering(x)], (12, 10), [scattering.output_shape], batch)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, ">f8"])
 def test_numpy_in_numpy_out(dtype):
-    scattering = Scattering2D(2, (12, 12), L=4)
-    x = images(3, 12, 12, dtype=torch.float64).numpy().astype(dtype)
-    x.flags.writeable = False
-    y = scattering(x)
-    assert isinstance(y, np.ndarray)
-    assert y.dtype == np.dtype(dtype).newbyteorder("=")
-    np.testing.assert_array_equal(y, scattering(torch.tensor(x.astype(y.dtype))).numpy())
-    np.testing.assert_array_equal(scattering(x[:, ::-1, ::-1]), scattering(x[:, ::-1, ::-1].copy()))
+    assert_numpy_in_numpy_out(Scattering2D(2, (12, 12), L=4), dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_dtype_is_preserved(dtype):
-    scattering = Scattering2D(1, (8, 8))
-    for module in (scattering, scattering.double(), scattering.float()):
-        assert module(images(8, 8, dtype=dtype)).dtype == dtype
+    assert_dtype_is_preserved(Scattering2D(1, (8, 8)), dtype)
 
 
 def test_memory_layout_does_not_matter():
     scattering = Scattering2D(2, (12, 14), L=4)
-    x = images(2, 3, 12, 14)
+    x = noise(2, 3, 12, 14)
     for same in (x.to(memory_format=torch.channels_last), x.mT.contiguous().mT, x.repeat(2, 1, 1, 1)[:2]):
         torch.testing.assert_close(scattering(same), scattering(x), rtol=0, atol=0)
 
 
 def test_list_output_is_kymatios():
-    x = images(2, 16, 16)
+    x = noise(2, 16, 16)
     ours, theirs = (
         Scattering2D(2, (16, 16), 4, out_type="list")(x),
         ScatteringTorch2D(2, (16, 16), 4, out_type="list")(x),
@@ -164,7 +145,7 @@ def test_filters_are_not_in_the_state_dict():
 def test_copies(duplicate):
     scattering = Scattering2D(2, (12, 10), L=4, engine="reference")
     other = duplicate(scattering)
-    x = images(3, 12, 10)
+    x = noise(3, 12, 10)
     torch.testing.assert_close(other(x), scattering(x), rtol=0, atol=0)
     other.phi_0.zero_()
     assert not torch.equal(other(x), scattering(x))
@@ -174,7 +155,7 @@ def test_copies(duplicate):
 @pytest.mark.parametrize(("J", "max_order"), [(1, 1), (2, 2)])
 def test_gradcheck(J, max_order):
     scattering = Scattering2D(J, (5, 6), 2, max_order)
-    x = images(1, 5, 6, dtype=torch.float64).requires_grad_()
+    x = noise(1, 5, 6, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(scattering, (x,))
 
 
@@ -195,7 +176,7 @@ def test_a_constant_image_has_only_order_zero():
 
 
 def test_nan_stays_in_its_image():
-    x = images(3, 12, 12)
+    x = noise(3, 12, 12)
     x[1, 4, 4] = torch.nan
     y = Scattering2D(2, (12, 12))(x)
     assert y[1].isnan().all()
@@ -207,7 +188,7 @@ def test_nan_stays_in_its_image():
 def test_energy_is_at_most_that_of_the_input(seed, smooth, J):
     """4^J ‖Sx‖² ≤ 1.02 ‖x‖²: the bank amplifies no frequency by more (test_filters)."""
     scattering = Scattering2D(J, (24, 24), 4, pre_pad=True)
-    x = images(1, *scattering.geometry.input_shape, seed=seed)
+    x = noise(1, *scattering.geometry.input_shape, seed=seed)
     for _ in range(smooth):
         x = (x + x.roll(1, 1) + x.roll(1, 2) + x.roll((1, 1), (1, 2))) / 4
     assert 4**J * scattering(x).square().sum() <= 1.02 * x.square().sum()
@@ -218,7 +199,7 @@ def test_energy_is_at_most_that_of_the_input(seed, smooth, J):
 def test_shift_covariance(seed, rows, columns):
     """A periodic image moved by a multiple of 2^J moves the coefficients by as many samples; by less, hardly."""
     scattering = Scattering2D(2, (24, 24), 4, pre_pad=True).double()
-    x = images(32, 32, dtype=torch.float64, seed=seed)
+    x = noise(32, 32, dtype=torch.float64, seed=seed)
     y = scattering(x)[:, 2:-2, 2:-2]
     moved = scattering(x.roll((4 * rows, 4 * columns), (0, 1)))
     back = moved.roll((-rows, -columns), (1, 2))[:, 2:-2, 2:-2]
@@ -231,7 +212,7 @@ def test_shift_covariance(seed, rows, columns):
 @settings(max_examples=10, deadline=None)
 def test_permuting_the_batch_permutes_the_output(order):
     scattering = Scattering2D(2, (12, 12), 4).double()
-    x = images(5, 12, 12, dtype=torch.float64)
+    x = noise(5, 12, 12, dtype=torch.float64)
     torch.testing.assert_close(scattering(x[list(order)]), scattering(x)[list(order)], rtol=0, atol=1e-14)
 
 
@@ -239,7 +220,7 @@ def test_groups_of_images_do_not_matter(monkeypatch):
     from sepconc.scattering.engines import reference
 
     scattering = Scattering2D(2, (12, 12), 4).double()
-    x = images(7, 12, 12, dtype=torch.float64)
+    x = noise(7, 12, 12, dtype=torch.float64)
     whole = scattering(x)
     monkeypatch.setitem(reference.WORKING_SET, "cpu", 1)
     torch.testing.assert_close(scattering(x), whole, rtol=0, atol=1e-14)
@@ -272,9 +253,10 @@ def test_bad_parameters(arguments, words):
 
 
 def test_the_largest_scale_fits():
-    assert Scattering2D(4, (28, 20))(images(28, 20)).shape == (1 + 32 + 64 * 6, 1, 1)
+    assert Scattering2D(4, (28, 20))(noise(28, 20)).shape == (1 + 32 + 64 * 6, 1, 1)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device, which the engine asks for")
 def test_a_missing_engine_is_reported_at_once():
     with pytest.raises(EngineUnavailable, match="triton"):
         Scattering2D(2, (8, 8), engine="triton")
@@ -311,7 +293,7 @@ def test_pre_padded_images_have_the_padded_size():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, SINGLE), (torch.float64, DOUBLE)])
 def test_on_cuda(dtype, tolerance):
-    x = images(3, 2, 33, 20, dtype=dtype)
+    x = noise(3, 2, 33, 20, dtype=dtype)
     on_cpu, on_gpu = Scattering2D(3, (33, 20)), Scattering2D(3, (33, 20)).cuda()
     grads = []
     for module, z in ((on_cpu, x.clone()), (on_gpu, x.cuda())):

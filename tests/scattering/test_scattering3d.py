@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from transform_checks import assert_dtype_is_preserved, assert_leading_dimensions, assert_numpy_in_numpy_out
 
 from sepconc.compat import import_kymatio
 from sepconc.errors import BadInput, BadParameter, EngineUnavailable
@@ -139,14 +140,7 @@ def test_coefficients_are_homogeneous():
 @pytest.mark.parametrize("batch", [(), (1,), (3,), (2, 3), (0,), (2, 0, 3)])
 def test_leading_dimensions(batch):
     scattering = HarmonicScattering3D(1, (6, 4, 8), 2)
-    x = volumes(*batch, 6, 4, 8).requires_grad_()
-    y = scattering(x)
-    assert y.shape == (*batch, *scattering.output_shape)
-    y.sum().backward()
-    assert x.grad.shape == x.shape
-    if 0 not in batch:
-        one = scattering(x.detach().reshape(-1, 6, 4, 8)[-1])
-        torch.testing.assert_close(y.reshape(-1, *scattering.output_shape)[-1], one)
+    assert_leading_dimensions(lambda x: [scattering(x)], (6, 4, 8), [scattering.output_shape], batch)
 
 
 def test_groups_of_volumes_do_not_matter(monkeypatch):
@@ -160,21 +154,12 @@ def test_groups_of_volumes_do_not_matter(monkeypatch):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, ">f8"])
 def test_numpy_in_numpy_out(dtype):
-    scattering = HarmonicScattering3D(1, (8, 8, 8), 2)
-    x = volumes(3, 8, 8, 8, dtype=torch.float64).numpy().astype(dtype)
-    x.flags.writeable = False
-    y = scattering(x)
-    assert isinstance(y, np.ndarray)
-    assert y.dtype == np.dtype(dtype).newbyteorder("=")
-    np.testing.assert_array_equal(y, scattering(torch.tensor(x.astype(y.dtype))).numpy())
-    np.testing.assert_array_equal(scattering(x[:, ::-1, ::-1]), scattering(x[:, ::-1, ::-1].copy()))
+    assert_numpy_in_numpy_out(HarmonicScattering3D(1, (8, 8, 8), 2), dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_dtype_is_preserved(dtype):
-    scattering = HarmonicScattering3D(1, (4, 4, 4))
-    for module in (scattering, scattering.double(), scattering.float()):
-        assert module(volumes(4, 4, 4, dtype=dtype)).dtype == dtype
+    assert_dtype_is_preserved(HarmonicScattering3D(1, (4, 4, 4)), dtype)
 
 
 def test_memory_layout_does_not_matter():

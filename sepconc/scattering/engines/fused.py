@@ -25,6 +25,7 @@ from sepconc.scattering.engines import Filters2D, reference
 from sepconc.scattering.engines.reference import reflect
 from sepconc.scattering.filters import filter_bank
 from sepconc.scattering.geometry import Geometry
+from sepconc.scattering.paths import phase_channels, scattering_channels
 
 BATCH_FREE = True
 """Every image is computed by itself: its coefficients are the same to the last bit, whatever the batch."""
@@ -44,7 +45,8 @@ def scatter2d(x: Tensor, filters: Filters2D, geometry: Geometry) -> Tensor:
     EngineUnavailable
         For images of another type or on another device.
     """
-    return _run(x, filters, geometry, "scatter2d", _channels(geometry))
+    channels = scattering_channels(geometry.J, geometry.L, geometry.max_order)
+    return _run(x, filters, geometry, "scatter2d", channels)
 
 
 def phase2d(x: Tensor, filters: Filters2D, geometry: Geometry) -> Tensor:
@@ -55,7 +57,7 @@ def phase2d(x: Tensor, filters: Filters2D, geometry: Geometry) -> Tensor:
     EngineUnavailable
         For images of another type or on another device.
     """
-    return _run(x, filters, geometry, "phase2d", 1 + 4 * geometry.L)
+    return _run(x, filters, geometry, "phase2d", phase_channels(geometry.L))
 
 
 def supports(x: Tensor) -> bool:
@@ -68,11 +70,6 @@ def _run(x: Tensor, filters: Filters2D, geometry: Geometry, function: str, chann
         message = f"Engine 'fused' takes float32 images on the CPU; got {x.dtype} on {x.device}. Leave engine=None."
         raise EngineUnavailable(message)
     return _Fused.apply(x, filters, geometry, function, channels)
-
-
-def _channels(geometry: Geometry) -> int:
-    J, L = geometry.J, geometry.L
-    return 1 + L * J + (L * L * J * (J - 1) // 2 if geometry.max_order == 2 else 0)
 
 
 class _Fused(torch.autograd.Function):

@@ -1,4 +1,5 @@
-// What the two-dimensional transforms are made of: images in lanes, filters with their supports, low-pass by bands.
+// What the two-dimensional transforms are made of: images in lanes, filters with their supports, low-pass by bands, and
+// the way from images to their spectrum and back.
 #pragma once
 
 #include <algorithm>
@@ -144,6 +145,11 @@ inline void filtered_across(const C* spectrum, Filter filter, const Grid& from, 
     }
 }
 
+// Smooth one column along axis 0: m numbers -> h, n apart in `out`.
+inline void smoothed_down(const Grid& grid, const V* column, V* out) {
+    for (size_t i = 0; i < grid.low_down.rows.size(); ++i) out[i * grid.n] = Band::sum(grid.low_down.rows[i], column, 1);
+}
+
 // Smooth along axis 1 what is smooth along axis 0, (h, n) -> (h, w), into `tile`.
 inline void smoothed_across(const Grid& grid, const V* t, V* tile, V added = zero()) {
     for (size_t i = 0; i < grid.low_down.rows.size(); ++i)
@@ -152,6 +158,95 @@ inline void smoothed_across(const Grid& grid, const V* t, V* tile, V added = zer
 
 // From the sum of an image's pixels: NaN where one of them isn't finite, as all coefficients are then, and 0 elsewhere.
 inline V not_finite(C sum) { return sum.re - sum.re; }
+
+// The images of a transform and what it makes of them.
+struct Images {
+    int H, W;
+    const int32_t *row_of, *column_of;  // for every row and column of the padded grid, the one of the image
+    int h, w;
+    size_t stride;  // numbers per image in the output, all channels of h × w
+};
+
+// What one thread of any transform needs: buffers, the way from LANES images to their spectrum, and its adjoint.
+class ImageWorker {
+public:
+    ImageWorker(const Images& shape, const Grid& grid)
+        : lines_(std::max(grid.m, grid.n)), tile_(size_t(shape.h) * shape.w), shape_(shape), grid_(grid) {}
+
+    // Spectrum of the padded images, and their low-pass, channel 0, where it is asked for.
+    void spectrum(const float* x, int images, C* out, float* coefficients) {
+        const int M = grid_.m, N = grid_.n;
+        V* pixels = pixels_.reserve(size_t(shape_.H) * shape_.W);
+        load(x, images, shape_.H * shape_.W, pixels);
+        for (int p = 0; p < M; ++p) {
+            const V* row = pixels + size_t(shape_.row_of[p]) * shape_.W;
+            C* line = lines_.a.data();
+            for (int q = 0; q < N; ++q) line[q] = {row[shape_.column_of[q]], zero()};
+            const C* done = grid_.across.run<false>(line, 1, line, lines_.b.data());
+            std::memcpy(static_cast<void*>(out + size_t(p) * N), done, N * sizeof(C));
+        }
+        for (int l = 0; l < N; ++l) {
+            const C* done = grid_.down.run<false>(out + l, N, lines_.a.data(), lines_.b.data());
+            for (int k = 0; k < M; ++k) out[size_t(k) * N + l] = done[k];
+        }
+        if (!coefficients) return;
+        V* smooth = strip_.reserve(size_t(shape_.h) * N);
+        for (int q = 0; q < N; ++q) {
+            for (int p = 0; p < M; ++p)
+                lines_.u[p] = pixels[size_t(shape_.row_of[p]) * shape_.W + shape_.column_of[q]];
+            smoothed_down(grid_, lines_.u.data(), smooth + q);
+        }
+        finish(grid_, smooth, coefficients, images, not_finite(out[0]));
+    }
+
+    // From the spectra of the shares and the gradient of the low-pass to the gradient of the images.
+    void image_backward(C* sums, int shares, const float* gradient, int images, float* out) {
+        const int M = grid_.m, N = grid_.n;
+        for (size_t i = 0; i < grid_.size(); ++i)
+            for (int share = 1; share < shares; ++share) sums[i] = sums[i] + sums[share * grid_.size() + i];
+        const V* wide = widened(grid_, gradient, images);
+        const size_t area = size_t(shape_.H) * shape_.W;
+        V* pixels = pixels_.reserve(area);
+        std::memset(static_cast<void*>(pixels), 0, area * sizeof(V));
+        for (int k = 0; k < M; ++k) {
+            C* row = sums + size_t(k) * N;
+            const C* done = grid_.across.run<true>(row, 1, lines_.a.data(), lines_.b.data());
+            std::memcpy(static_cast<void*>(row), done, N * sizeof(C));
+        }
+        for (int q = 0; q < N; ++q) {
+            const C* done = grid_.down.run<true>(sums + q, N, lines_.a.data(), lines_.b.data());
+            for (int p = 0; p < M; ++p)
+                pixels[size_t(shape_.row_of[p]) * shape_.W + shape_.column_of[q]] +=
+                    done[p].re + Band::sum(grid_.low_down.columns[p], wide + q, N);
+        }
+        store(pixels, images, int(area), out, area);
+    }
+
+protected:
+    // A channel that is smooth along axis 0, smoothed along axis 1 and stored.
+    void finish(const Grid& grid, const V* smooth, float* channel, int images, V added = zero()) {
+        smoothed_across(grid, smooth, tile_.data(), added);
+        store(tile_.data(), images, shape_.h * shape_.w, channel, shape_.stride);
+    }
+
+    // The gradient of one channel, spread along axis 1: (h, w) -> (h, n).
+    const V* widened(const Grid& grid, const float* gradient, int images) {
+        load_strided(gradient, images, shape_.h * shape_.w, shape_.stride, tile_.data());
+        V* wide = strip_.reserve(size_t(shape_.h) * grid.n);
+        for (int i = 0; i < shape_.h; ++i)
+            for (int q = 0; q < grid.n; ++q)
+                wide[size_t(i) * grid.n + q] = Band::sum(grid.low_across.columns[q], tile_.data() + i * shape_.w, 1);
+        return wide;
+    }
+
+    Lines lines_;
+    Block<V> tile_;  // (h, w), or more channels of it
+
+private:
+    const Images& shape_;
+    const Grid& grid_;
+    Block<V> pixels_, strip_;  // (H, W) and (h, n)
+};
 
 // Do task(0 … count − 1) on `threads` threads; `Worker` is made once per thread. The first exception comes through.
 template <typename Worker, typename Make, typename Task>

@@ -15,8 +15,8 @@ class Phase2D {
 public:
     Phase2D(ShapePhase shape, const float* psi, const int32_t* spans, const float* const* kernels, const int32_t* row_of,
             const int32_t* column_of)
-        : s_(shape), psi_(psi), spans_(spans), row_of_(row_of), column_of_(column_of),
-          full_(s_.M, s_.N, kernels[0], kernels[1], 2, s_.h, s_.w),
+        : s_(shape), images_{s_.H, s_.W, row_of, column_of, s_.h, s_.w, size_t(1 + 4 * s_.L) * s_.h * s_.w}, psi_(psi),
+          spans_(spans), full_(s_.M, s_.N, kernels[0], kernels[1], 2, s_.h, s_.w),
           half_(s_.M / 2, s_.N / 2, kernels[0], kernels[1], 2, 0, 0) {}
 
     void forward(const float* x, int64_t batch, float* out, int threads) const {
@@ -75,7 +75,6 @@ public:
 private:
     static int64_t groups_of(int64_t batch) { return (batch + LANES - 1) / LANES; }
     static int images_of(int64_t g, int64_t batch) { return int(std::min<int64_t>(LANES, batch - g * LANES)); }
-    size_t stride() const { return size_t(1 + 4 * s_.L) * s_.h * s_.w; }
     Filter filter(int theta) const { return {psi_ + theta * full_.size(), spans_ + size_t(theta) * 2 * s_.M}; }
     template <typename T>
     T* image(T* x, int64_t g) const {
@@ -83,44 +82,18 @@ private:
     }
     template <typename T>
     T* output(T* out, int64_t g) const {
-        return out + g * LANES * stride();
+        return out + g * LANES * images_.stride;
     }
 
-    // What one thread needs: buffers, and the work on one group of images.
-    class Worker {
+    class Worker : public ImageWorker {
     public:
-        explicit Worker(const Phase2D& of) : of_(of), s_(of.s_), lines_(std::max(s_.M, s_.N)) {
-            pixels_.reserve(size_t(s_.H) * s_.W);
+        explicit Worker(const Phase2D& of) : ImageWorker(of.images_, of.full_), of_(of), s_(of.s_) {
             tile_.reserve(size_t(s_.h) * s_.w * 4);
-            smooth_.reserve(size_t(s_.h) * s_.N);
             wave_.reserve(of.half_.size());
         }
 
         C* own_spectrum() { return spectrum_.reserve(of_.full_.size()); }
         C* own_sum() { return sum_.reserve(of_.full_.size()); }
-
-        // Spectrum of the padded images, and their low-pass where it is asked for.
-        void spectrum(const float* x, int images, C* out, float* coefficients) {
-            const Grid& grid = of_.full_;
-            load(x, images, s_.H * s_.W, pixels_.data());
-            for (int p = 0; p < s_.M; ++p) {
-                for (int q = 0; q < s_.N; ++q) lines_.a[q] = {pixel(p, q), zero()};
-                const C* done = grid.across.run<false>(lines_.a.data(), 1, lines_.a.data(), lines_.b.data());
-                std::memcpy(static_cast<void*>(out + size_t(p) * s_.N), done, s_.N * sizeof(C));
-            }
-            for (int l = 0; l < s_.N; ++l) {
-                const C* done = grid.down.run<false>(out + l, s_.N, lines_.a.data(), lines_.b.data());
-                for (int k = 0; k < s_.M; ++k) out[size_t(k) * s_.N + l] = done[k];
-            }
-            if (!coefficients) return;
-            for (int q = 0; q < s_.N; ++q) {
-                for (int p = 0; p < s_.M; ++p) lines_.u[p] = pixel(p, q);
-                for (int i = 0; i < s_.h; ++i)
-                    smooth_[size_t(i) * s_.N + q] = Band::sum(grid.low_down.rows[i], lines_.u.data(), 1);
-            }
-            smoothed_across(grid, smooth_.data(), tile_.data(), not_finite(out[0]));
-            store(tile_.data(), images, s_.h * s_.w, coefficients, of_.stride());
-        }
 
         // The four phases of one angle.
         void angle(const C* spectrum, int theta, int images, float* coefficients) {
@@ -138,7 +111,7 @@ private:
                     phases[3 * area] = positive_part(-z.im);
                 }
             }
-            store(tile_.data(), images, 4 * area, coefficients + channel(theta), of_.stride());
+            store(tile_.data(), images, 4 * area, coefficients + channel(theta), of_.images_.stride);
         }
 
         // The derivative along the angles first, first + step, …, as a spectrum of the images.
@@ -147,33 +120,8 @@ private:
             for (int theta = first; theta < s_.L; theta += step) angle_backward(spectrum, theta, gradient, images, sum);
         }
 
-        // From the spectra of the shares and the gradient of the low-pass to the gradient of the images.
-        void image_backward(C* sums, int shares, const float* gradient, int images, float* out) {
-            const Grid& grid = of_.full_;
-            for (size_t i = 0; i < grid.size(); ++i)
-                for (int share = 1; share < shares; ++share) sums[i] = sums[i] + sums[share * grid.size() + i];
-            load_strided(gradient, images, s_.h * s_.w, of_.stride(), tile_.data());
-            for (int i = 0; i < s_.h; ++i)
-                for (int q = 0; q < s_.N; ++q)
-                    smooth_[size_t(i) * s_.N + q] = Band::sum(grid.low_across.columns[q], tile_.data() + i * s_.w, 1);
-            std::memset(static_cast<void*>(pixels_.data()), 0, size_t(s_.H) * s_.W * sizeof(V));
-            for (int k = 0; k < s_.M; ++k) {
-                C* row = sums + size_t(k) * s_.N;
-                const C* done = grid.across.run<true>(row, 1, lines_.a.data(), lines_.b.data());
-                std::memcpy(static_cast<void*>(row), done, s_.N * sizeof(C));
-            }
-            for (int q = 0; q < s_.N; ++q) {
-                const C* done = grid.down.run<true>(sums + q, s_.N, lines_.a.data(), lines_.b.data());
-                for (int p = 0; p < s_.M; ++p)
-                    pixels_[size_t(of_.row_of_[p]) * s_.W + of_.column_of_[q]] +=
-                        done[p].re + Band::sum(grid.low_down.columns[p], smooth_.data() + q, s_.N);
-            }
-            store(pixels_.data(), images, s_.H * s_.W, out, size_t(s_.H) * s_.W);
-        }
-
     private:
         size_t channel(int theta) const { return size_t(1 + 4 * theta) * s_.h * s_.w; }
-        V pixel(int p, int q) { return pixels_[size_t(of_.row_of_[p]) * s_.W + of_.column_of_[q]]; }
         const C* column(int q) {
             return of_.half_.down.run<true>(wave_.data() + q, s_.N / 2, lines_.a.data(), lines_.b.data());
         }
@@ -185,7 +133,7 @@ private:
             const int area = s_.h * s_.w, n = s_.N / 2, m = s_.M / 2;
             const float scale = 1.0f / float(of_.full_.size());
             const Filter filter = of_.filter(theta);
-            load_strided(gradient + channel(theta), images, 4 * area, of_.stride(), tile_.data());
+            load_strided(gradient + channel(theta), images, 4 * area, of_.images_.stride, tile_.data());
             filtered_across(spectrum, filter, of_.full_, of_.half_, lines_, wave_.data());
             for (int q = 0; q < n; ++q) {
                 const bool inside = q >= 1 && q <= s_.w;
@@ -211,8 +159,6 @@ private:
 
         const Phase2D& of_;
         const ShapePhase& s_;
-        Lines lines_;
-        Block<V> pixels_, tile_, smooth_;
         Block<C> spectrum_, wave_, sum_;
     };
 
@@ -231,9 +177,9 @@ private:
     }
 
     ShapePhase s_;
+    Images images_;
     const float* psi_;
     const int32_t* spans_;
-    const int32_t *row_of_, *column_of_;
     Grid full_, half_;
 };
 

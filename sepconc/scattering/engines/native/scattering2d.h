@@ -32,7 +32,8 @@ public:
     // psi and spans: J × J tables by scale and resolution; kernels: per resolution, of axis 0 then of axis 1
     Scattering2D(Shape2D shape, const float* const* psi, const int32_t* const* spans, const float* const* kernels,
                  const int32_t* row_of, const int32_t* column_of)
-        : s_(shape), psi_(psi), spans_(spans), row_of_(row_of), column_of_(column_of) {
+        : s_(shape), images_{s_.H, s_.W, row_of, column_of, s_.h, s_.w, size_t(s_.paths()) * s_.h * s_.w}, psi_(psi),
+          spans_(spans) {
         for (int r = 0; r < s_.J; ++r)
             grids_.emplace_back(s_.M >> r, s_.N >> r, kernels[2 * r], kernels[2 * r + 1], 1 << (s_.J - r), s_.h, s_.w);
     }
@@ -91,11 +92,10 @@ private:
     static constexpr size_t CHUNK_BYTES = size_t(1) << 26;
 
     int pairs() const { return (s_.L + 1) / 2; }
-    size_t output_stride() const { return size_t(s_.paths()) * s_.h * s_.w; }
     int images_of(int64_t g, int64_t batch) const { return int(std::min<int64_t>(LANES, batch - g * LANES)); }
     template <typename T>
     T* output(T* out, int64_t g) const {
-        return out + g * LANES * output_stride();
+        return out + g * LANES * images_.stride;
     }
     int64_t chunk_of(int64_t groups) const {
         const int64_t fitting = CHUNK_BYTES / (grids_[0].size() * sizeof(C));
@@ -106,38 +106,9 @@ private:
         return {psi_[j * s_.J + r] + theta * m * n, spans_[j * s_.J + r] + theta * m * 2};
     }
 
-    // What one thread needs: buffers, and the work on one group of images.
-    class Worker {
+    class Worker : public ImageWorker {
     public:
-        explicit Worker(const Scattering2D& of) : of_(of), s_(of.s_), lines_(std::max(s_.M, s_.N)) {
-            tile_.reserve(size_t(s_.h) * s_.w);
-        }
-
-        // Spectrum of the padded images, and their order 0 where it is asked for.
-        void spectrum(const float* x, int images, C* out, float* coefficients) {
-            const Grid& grid = of_.grids_[0];
-            V* pixels = pixels_.reserve(size_t(s_.H) * s_.W);
-            load(x, images, s_.H * s_.W, pixels);
-            for (int p = 0; p < s_.M; ++p) {
-                const V* row = pixels + size_t(of_.row_of_[p]) * s_.W;
-                C* line = lines_.a.data();
-                for (int q = 0; q < s_.N; ++q) line[q] = {row[of_.column_of_[q]], zero()};
-                const C* done = grid.across.run<false>(line, 1, line, lines_.b.data());
-                std::memcpy(static_cast<void*>(out + size_t(p) * s_.N), done, s_.N * sizeof(C));
-            }
-            for (int l = 0; l < s_.N; ++l) {
-                const C* done = grid.down.run<false>(out + l, s_.N, lines_.a.data(), lines_.b.data());
-                for (int k = 0; k < s_.M; ++k) out[size_t(k) * s_.N + l] = done[k];
-            }
-            if (!coefficients) return;
-            V* smooth = smooth_[0].reserve(size_t(s_.h) * s_.N);
-            for (int q = 0; q < s_.N; ++q) {
-                for (int p = 0; p < s_.M; ++p)
-                    lines_.u[p] = pixels[size_t(of_.row_of_[p]) * s_.W + of_.column_of_[q]];
-                smooth_down(grid, lines_.u.data(), smooth + q);
-            }
-            finish(grid, smooth, coefficients, 0, images, not_finite(out[0]));
-        }
+        explicit Worker(const Scattering2D& of) : ImageWorker(of.images_, of.grids_[0]), of_(of), s_(of.s_) {}
 
         // Orders 1 and 2 of the angles theta and theta + 1 at scale j1.
         void pair(const C* spectrum, int j1, int theta, float* coefficients, int images) {
@@ -152,7 +123,7 @@ private:
                 if (second) pack_column(grid, q);
             }
             for (int i = 0; i < angles; ++i)
-                finish(grid, smooth[i], coefficients, s_.first_channel(j1, theta + i), images);
+                finish(grid, smooth[i], coefficients + channel(s_.first_channel(j1, theta + i)), images);
             if (!second) return;
             unpack(grid, angles);
             for (int i = 0; i < angles; ++i)
@@ -160,7 +131,8 @@ private:
                     for (int t2 = 0; t2 < s_.L; ++t2) {
                         const Grid& small = of_.grids_[j2];
                         second_order(u_[i].data(), of_.filter(j2, j1, t2), grid, small);
-                        finish(small, smooth_[0].data(), coefficients, s_.second_channel(j1, theta + i, j2, t2), images);
+                        float* out = coefficients + channel(s_.second_channel(j1, theta + i, j2, t2));
+                        finish(small, smooth_[0].data(), out, images);
                     }
         }
 
@@ -195,7 +167,7 @@ private:
             }
             const float scale = 1.0f / float(size_t(s_.M) * s_.N);
             for (int i = 0; i < angles; ++i) {
-                V* wide = widened(grid, gradient + channel(s_.first_channel(j1, theta + i)), images);
+                const V* wide = widened(grid, gradient + channel(s_.first_channel(j1, theta + i)), images);
                 for (int q = 0; q < grid.n; ++q) {
                     C* column = waves_[i].data() + q;
                     for (int p = 0; p < grid.m; ++p) {
@@ -209,28 +181,6 @@ private:
                 }
                 add_filtered(waves_[i].data(), of_.filter(j1, 0, theta + i), of_.grids_[0], grid, scale, sum);
             }
-        }
-
-        // From the spectra of the shares and the gradient of order 0 to the gradient of the images.
-        void image_backward(C* sums, int shares, const float* gradient, int images, float* out) {
-            const Grid& grid = of_.grids_[0];
-            for (size_t i = 0; i < grid.size(); ++i)
-                for (int share = 1; share < shares; ++share) sums[i] = sums[i] + sums[share * grid.size() + i];
-            V* wide = widened(grid, gradient, images);
-            V* pixels = pixels_.reserve(size_t(s_.H) * s_.W);
-            std::memset(static_cast<void*>(pixels), 0, size_t(s_.H) * s_.W * sizeof(V));
-            for (int k = 0; k < s_.M; ++k) {
-                C* row = sums + size_t(k) * s_.N;
-                const C* done = grid.across.run<true>(row, 1, lines_.a.data(), lines_.b.data());
-                std::memcpy(static_cast<void*>(row), done, s_.N * sizeof(C));
-            }
-            for (int q = 0; q < s_.N; ++q) {
-                const C* done = grid.down.run<true>(sums + q, s_.N, lines_.a.data(), lines_.b.data());
-                for (int p = 0; p < s_.M; ++p)
-                    pixels[size_t(of_.row_of_[p]) * s_.W + of_.column_of_[q]] +=
-                        done[p].re + Band::sum(grid.low_down.columns[p], wide + q, s_.N);
-            }
-            store(pixels, images, s_.H * s_.W, out, size_t(s_.H) * s_.W);
         }
 
     private:
@@ -255,7 +205,7 @@ private:
                 }
                 const C* done = grid.down.run<true>(waves_[i].data() + q, grid.n, lines_.a.data(), lines_.b.data());
                 for (int p = 0; p < grid.m; ++p) line[p] = modulus(scale * done[p]);
-                smooth_down(grid, line, smooth[i] + q);
+                smoothed_down(grid, line, smooth[i] + q);
             }
         }
 
@@ -302,7 +252,7 @@ private:
             for (int q = 0; q < to.n; ++q) {
                 const C* done = to.down.run<true>(small_.data() + q, to.n, lines_.a.data(), lines_.b.data());
                 for (int p = 0; p < to.m; ++p) lines_.u[p] = modulus(scale * done[p]);
-                smooth_down(to, lines_.u.data(), smooth + q);
+                smoothed_down(to, lines_.u.data(), smooth + q);
             }
         }
 
@@ -360,37 +310,16 @@ private:
             return {ratio * z.re, ratio * z.im};
         }
 
-        static void smooth_down(const Grid& grid, const V* line, V* out) {
-            for (size_t i = 0; i < grid.low_down.rows.size(); ++i)
-                out[i * grid.n] = Band::sum(grid.low_down.rows[i], line, 1);
-        }
-
-        void finish(const Grid& grid, const V* smooth, float* coefficients, int number, int images, V added = zero()) {
-            smoothed_across(grid, smooth, tile_.data(), added);
-            store(tile_.data(), images, s_.h * s_.w, coefficients + channel(number), of_.output_stride());
-        }
-
-        // The gradient of one channel, spread along axis 1: (h, w) -> (h, n).
-        V* widened(const Grid& grid, const float* gradient, int images) {
-            load_strided(gradient, images, s_.h * s_.w, of_.output_stride(), tile_.data());
-            V* wide = wide_.reserve(size_t(s_.h) * grid.n);
-            for (int i = 0; i < s_.h; ++i)
-                for (int q = 0; q < grid.n; ++q)
-                    wide[size_t(i) * grid.n + q] = Band::sum(grid.low_across.columns[q], tile_.data() + i * s_.w, 1);
-            return wide;
-        }
-
         const Scattering2D& of_;
         const Shape2D& s_;
-        Lines lines_;
-        Block<V> pixels_, tile_, wide_, smooth_[2];
+        Block<V> smooth_[2];
         Block<C> waves_[2], both_, u_[2], g_[2], small_;
     };
 
     Shape2D s_;
+    Images images_;
     const float* const* psi_;
     const int32_t* const* spans_;
-    const int32_t *row_of_, *column_of_;
     std::vector<Grid> grids_;
 };
 

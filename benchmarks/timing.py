@@ -1,4 +1,4 @@
-"""Paired timings of two transforms: what the benchmarks of this folder share."""
+"""Paired timings of two transforms, times of epochs and their images: what the benchmarks of this folder share."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from sepconc.data.images import ImageSet
+from sepconc.data.readers import dummy_like, load_dataset
+from sepconc.errors import DatasetNotFound
+from sepconc.training.observers import EpochEnd, Observer
 
 Run = Callable[[], Tensor]
 
@@ -29,6 +34,16 @@ class Comparison(NamedTuple):
         """Ours, theirs, ratio, error, as columns of a table."""
         times = f"{_readable(self.ours):>11}{_readable(self.theirs):>11}"
         return f"{times}{self.ratio:>7.1f}x{self.error:>10.1e}"
+
+
+class EpochTimes(Observer):
+    """Keeps the seconds of every epoch, without what comes before the first one."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def epoch_ended(self, end: EpochEnd) -> None:
+        self.seconds.append(end.seconds)
 
 
 def forward(transform: nn.Module, x: Tensor) -> Run:
@@ -75,6 +90,14 @@ def seconds(run: Run) -> float:
     if run().is_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - start
+
+
+def training_images(name: str, count: int) -> ImageSet:
+    """Training images of a data set where it is found, otherwise random ones of their shape."""
+    try:
+        return load_dataset(name, validation=False, n_imgs=count)
+    except DatasetNotFound:
+        return dummy_like(name, n=count)
 
 
 def peak_of_process(*arguments: object) -> float:
