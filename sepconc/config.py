@@ -26,6 +26,14 @@ A file may hold any of these keys; the others keep their built-in values::
       workers: 2
       print_freq: 10
       dataset: digits
+    remotes:                      # registries on other machines, for "sepconc pull NAME --from cluster"
+      cluster:
+        host: login.example.org   # or an alias of ~/.ssh/config; the remote's own name unless it is said
+        path: work/registry       # there: the folder that holds classif_db.csv, or such a file
+        folder: work/classif      # there: the classifiers' files; "classif" beside the table unless it is said
+        user: me                  # the last three go before ~/.ssh/config
+        port: 2222
+        identity_file: ~/.ssh/id_cluster
 
 Older files with ``path_to_csv``, ``path_to_classif`` and ``root`` at the top level are understood.
 """
@@ -48,6 +56,7 @@ LOCK_TIMEOUT = 30.0  # seconds
 MEMORY_LIMIT = 2_000_000_000  # bytes
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_REMOTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _OLDER_KEYS = {"path_to_csv": "registry.csv", "path_to_classif": "registry.folder", "root": "data.root"}
 
 
@@ -103,6 +112,17 @@ class Config:
         """The file's defaults of the commands' options: some of device, workers, print_freq, dataset."""
         prefix = "defaults."
         return {key.removeprefix(prefix): value for key, value in self.values.items() if key.startswith(prefix)}
+
+    @property
+    def remotes(self) -> dict[str, dict[str, Any]]:
+        """The registries on other machines, by name: ``host`` and ``path``, and what else the file says of each."""
+        remotes: dict[str, dict[str, Any]] = {}
+        for key, value in self.values.items():
+            section, _, rest = key.partition(".")
+            if section == "remotes":
+                name, _, what = rest.rpartition(".")
+                remotes.setdefault(name, {"host": name})[what] = value
+        return remotes
 
     def data_root(self, name: str) -> Path:
         """Give the folder where the data set ``name`` (any case) is looked for: its own, or the common root."""
@@ -195,12 +215,26 @@ def _check(path: Path, document: object) -> dict[str, Any]:
             message = f'{path} gives "{key}" twice, as "{written[key]}" and as "{name}". Remove one of them.'
             raise ConfigError(message)
         try:
-            values[key] = _CHECKS[key](value, path.parent)
+            values[key] = _check_of(key)(value, path.parent)
         except ValueError as error:
             message = f'"{name}" in {path} must be {error}; got {_shown(value)}. Correct the value or remove the key.'
             raise ConfigError(message) from None
         written[key] = name
+    _check_remotes(path, values)
     return values
+
+
+def _check_remotes(path: Path, values: Mapping[str, Any]) -> None:
+    """Raise unless every remote has a name that can be one, and a path."""
+    for name in {key.partition(".")[2].rpartition(".")[0] for key in values if key.startswith("remotes.")}:
+        if not _REMOTE_NAME.fullmatch(name):
+            message = f'A remote in {path} must be called by letters, digits, ".", "_" and "-"; got {_shown(name)}.'
+            raise ConfigError(message)
+        if f"remotes.{name}.path" not in values:
+            message = (
+                f'The remote "{name}" in {path} has no path. Add "path:", where the registry lies on that machine.'
+            )
+            raise ConfigError(message)
 
 
 def _flatten(path: Path, document: object) -> Iterator[tuple[str, object]]:
@@ -212,6 +246,8 @@ def _flatten(path: Path, document: object) -> Iterator[tuple[str, object]]:
     for section, content in document.items():
         if section not in _SECTIONS:
             yield str(section), content
+        elif isinstance(content, dict) and section == "remotes":
+            yield from _flatten_remotes(path, content)
         elif isinstance(content, dict):
             yield from ((f"{section}.{key}", value) for key, value in content.items())
         elif content is not None:  # a section whose lines are all commented out is empty, not wrong
@@ -222,16 +258,39 @@ def _flatten(path: Path, document: object) -> Iterator[tuple[str, object]]:
             raise ConfigError(message)
 
 
+def _flatten_remotes(path: Path, remotes: Mapping[Any, object]) -> Iterator[tuple[str, object]]:
+    for name, content in remotes.items():
+        if not isinstance(content, dict):
+            message = (
+                f'The remote "{name}" in {path} must hold keys of its own ({", ".join(_section_keys("remotes"))}); '
+                f"got {_shown(content)}. Write them indented on the lines below it."
+            )
+            raise ConfigError(message)
+        if not content:
+            yield f"remotes.{name}.path", None
+        yield from ((f"remotes.{name}.{key}", value) for key, value in content.items())
+
+
+def _check_of(key: str) -> Callable[[object, Path], Any]:
+    """The check of a key; those of the remotes are the same for each of them."""
+    section, _, rest = key.partition(".")
+    return _CHECKS[f"remotes.{rest.rpartition('.')[2]}" if section == "remotes" else key]
+
+
 def _known_key(path: Path, name: str) -> str:
     """Give the current name of a key, or raise with the close ones."""
     section, dot, rest = name.partition(".")
     key = _OLDER_KEYS.get(name, name)
     if dot and section == "data" and rest != "root":
         key = f"data.{_data_name(rest)}"
-    if key in _CHECKS:
+    if dot and section == "remotes":
+        section, _, rest = name.rpartition(".")
+        if rest in _section_keys("remotes"):
+            return key
+    elif key in _CHECKS:
         return key
-    known = _section_keys(section) if dot and section in _SECTIONS else _TOP_KEYS
-    wanted, prefix = (rest, f"{section}.") if dot and section in _SECTIONS else (name, "")
+    known = _section_keys(section) if dot and section.partition(".")[0] in _SECTIONS else _TOP_KEYS
+    wanted, prefix = (rest, f"{section}.") if known is not _TOP_KEYS else (name, "")
     close = [f'"{prefix}{match}"' for match in difflib.get_close_matches(wanted, known, n=3)]
     hint = f" Close names: {', '.join(close)}." if close else ""
     message = f'Unknown key "{name}" in {path}.{hint} Known here: {", ".join(prefix + each for each in known)}.'
@@ -296,6 +355,20 @@ def _text(value: object, folder: Path) -> str:
     raise ValueError(expected)
 
 
+def _remote_path(value: object, folder: Path) -> str:
+    if isinstance(value, str) and value.strip() and "\0" not in value:
+        return value
+    expected = "a path on that machine"
+    raise ValueError(expected)
+
+
+def _port(value: object, folder: Path) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65535:
+        return value
+    expected = "a port, from 1 to 65535"
+    raise ValueError(expected)
+
+
 def _seconds(value: object, folder: Path) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
         return float(value)
@@ -334,11 +407,17 @@ _CHECKS: dict[str, Callable[[object, Path], Any]] = {
     "defaults.workers": _integer(0),
     "defaults.print_freq": _integer(1),
     "defaults.dataset": _text,
+    "remotes.host": _text,
+    "remotes.path": _remote_path,
+    "remotes.folder": _remote_path,
+    "remotes.user": _text,
+    "remotes.port": _port,
+    "remotes.identity_file": _path,
 }
 _SECTIONS = tuple(dict.fromkeys(key.partition(".")[0] for key in _CHECKS if "." in key))
 _TOP_KEYS = (*dict.fromkeys(key.partition(".")[0] for key in _CHECKS), *_OLDER_KEYS)
 
 
 def _section_keys(section: str) -> list[str]:
-    prefix = f"{section}."
+    prefix = f"{section.partition('.')[0]}."
     return [key.removeprefix(prefix) for key in _CHECKS if key.startswith(prefix)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import subprocess
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from sepconc._version import __version__
+
+_DRIVER = Path("/proc/driver/nvidia/version")
+_PROCESSORS = Path("/proc/cpuinfo")
 
 
 def now() -> str:
@@ -50,6 +54,43 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+@lru_cache(maxsize=1)
+def cuda_versions() -> dict[str, str]:
+    """Versions of the CUDA that torch was built with, of cuDNN and of the driver, as far as there are any."""
+    import torch
+
+    found = {"cuda": torch.version.cuda, "cudnn": None, "driver": None}
+    if torch.version.cuda is not None:
+        found["cudnn"] = torch.backends.cudnn.version()
+        found["driver"] = _driver_version()
+    return {name: str(version) for name, version in found.items() if version}
+
+
+def _driver_version() -> str | None:
+    """The version of NVIDIA's kernel module; None without one."""
+    try:
+        text = _DRIVER.read_text(errors="replace")
+    except OSError:
+        return None
+    match = re.search(r"NVRM version:.*?\s(\d+\.[\d.]+)", text)
+    return match and match[1]
+
+
+@lru_cache(maxsize=8)
+def device_name(device: str) -> str:
+    """What a torch device ("cpu", "cuda:0") is: the processor's or the graphics card's name; "" where none is told."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = _PROCESSORS.read_text(errors="replace").splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.partition(":")[2].strip() for line in lines if line.lower().startswith("model name"))
+    return next(names, platform.processor())
 
 
 def environment() -> dict[str, Any]:

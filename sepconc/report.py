@@ -1,5 +1,8 @@
 """Tables and summaries for people. Only here are fractions written as percent."""
 
+import csv
+import io
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -10,6 +13,7 @@ _REGISTRY_COLUMNS = ("name", "status", "arch", "dataset", "epoch", "accuracy", "
 _ALWAYS = ("name", "status")
 _KEY = ("dataset", "split", "mode", "metric")
 _RIGHT = ("epoch", "accuracy", "size", "images")
+DATA_FORMATS = ("csv", "json")
 
 
 def registry_table(rows: Iterable[Any], columns: Sequence[str] = _REGISTRY_COLUMNS) -> str:
@@ -30,10 +34,40 @@ def registry_table(rows: Iterable[Any], columns: Sequence[str] = _REGISTRY_COLUM
     return table({name: texts for name, texts in cells.items() if name in _ALWAYS or any(texts)})
 
 
+def data_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], form: str) -> str:
+    """Write rows for another program, values as they are: CSV under a header, or a JSON list of objects.
+
+    Parameters
+    ----------
+    rows : sequence of mappings
+        A missing value (None) is an empty field of CSV and null in JSON; a list is written with blanks in CSV.
+    columns : sequence of str
+        All of them, in their order; they are there without any row, too.
+    form : str
+        One of :data:`DATA_FORMATS`.
+    """
+    if form == "json":
+        return json.dumps([{column: row.get(column) for column in columns} for row in rows], indent=1)
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_field(row.get(column)) for column in columns] for row in rows)
+    return out.getvalue().removesuffix("\n")
+
+
+def _field(value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value))
+    return json.dumps(value)
+
+
 def scores_table(scores: EvalScores) -> str:
     """Write every record of a tree of scores as a table: accuracies and flip rates in percent, divergences in nats.
 
-    Records of one metric that differ in their settings have a last column that says in which.
+    Records of one metric that differ in their settings have a last column that says in which. A number of images that
+    isn't known (0) is blank.
     """
     rows = scores.flat()
     if not rows:
@@ -41,7 +75,7 @@ def scores_table(scores: EvalScores) -> str:
     columns = {
         **{name: [_printable(row[name]) for row in rows] for name in _KEY},
         "value": [score_text(row["metric"], row["value"]) for row in rows],
-        "images": [str(row["n_images"]) for row in rows],
+        "images": [str(row["n_images"] or "") for row in rows],
         "date": [_date(row["date"]) for row in rows],
     }
     differences = [_differences(row, rows) for row in rows]

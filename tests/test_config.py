@@ -240,3 +240,46 @@ def test_tables_and_settings_need_no_heavy_package():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_remotes_by_name(places):
+    write(
+        places / "parent/inner/config.yml",
+        "remotes:\n  my.lab-1: {path: work/registry}\n  cluster:\n    host: login.example.org\n    path: ~/r\n"
+        "    user: me\n    port: 2222\n    identity_file: ~/.ssh/id\n    folder: r/files\n  2021: {path: x}\n",
+    )
+    assert load_config().remotes == {
+        "my.lab-1": {"host": "my.lab-1", "path": "work/registry"},
+        "cluster": {
+            "host": "login.example.org",
+            "path": "~/r",  # the home there, not the one here
+            "user": "me",
+            "port": 2222,
+            "identity_file": places / "home/.ssh/id",
+            "folder": "r/files",
+        },
+        "2021": {"host": "2021", "path": "x"},
+    }
+    assert Config().remotes == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("remotes: lab\n", '"remotes" in .* must hold keys of its own'),
+        ("remotes: {lab: there}\n", 'The remote "lab" in .* must hold keys of its own .*path'),
+        ("remotes: {lab: {}}\n", '"remotes.lab.path" in .* must be a path on that machine; got None'),
+        ("remotes: {lab: {host: h}}\n", 'The remote "lab" in .* has no path'),
+        ("remotes: {lab: {path: x, prot: 22}}\n", r'Unknown key "remotes\.lab\.prot".*"remotes\.lab\.port"'),
+        ("remotes: {lab: {path: x, port: 0}}\n", r'"remotes\.lab\.port" in .* must be a port, from 1 to 65535; got 0'),
+        ("remotes: {lab: {path: x, port: true}}\n", "must be a port"),
+        ("remotes: {lab: {path: [x]}}\n", "must be a path on that machine"),
+        ("remotes: {lab: {path: x, password: y}}\n", "Unknown key"),
+        ("remotes: {'a b': {path: x}}\n", "must be called by letters"),
+        ("remotes: {'a:b': {path: x}}\n", "must be called by letters"),
+    ],
+)
+def test_remotes_that_are_wrong_are_named(places, text, problem):
+    write(places / "parent/inner/config.yml", text)
+    with pytest.raises(ConfigError, match=problem):
+        load_config()

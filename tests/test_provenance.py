@@ -3,9 +3,10 @@
 import subprocess
 
 import pytest
+import torch
 
 import sepconc.provenance
-from sepconc.provenance import code_commit, environment, now, versions
+from sepconc.provenance import code_commit, cuda_versions, device_name, environment, now, versions
 
 
 def test_dates_are_utc():
@@ -43,3 +44,50 @@ def test_without_git_the_commit_is_unknown(fresh_commit, tmp_path, monkeypatch):
 def test_versions_name_what_results_depend_on():
     assert {"python", "sepconc", "torch", "numpy", "pillow"} <= set(versions())
     assert set(environment()) == {"commit", "dirty", "versions", "host", "machine"}
+
+
+def test_the_processor_is_named(tmp_path, monkeypatch):
+    device_name.cache_clear()
+    (tmp_path / "cpuinfo").write_text("processor : 0\nmodel name\t: A fast one @ 3 GHz\nmodel name\t: Another\n")
+    monkeypatch.setattr(sepconc.provenance, "_PROCESSORS", tmp_path / "cpuinfo")
+    assert device_name("cpu") == "A fast one @ 3 GHz"
+    device_name.cache_clear()
+    monkeypatch.setattr(sepconc.provenance, "_PROCESSORS", tmp_path / "nothing")
+    assert isinstance(device_name("cpu"), str)
+    device_name.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15\nGCC 12.2.0", "535.104.05"),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build", "570.86.15"),
+        ("something else 1.2.3", None),
+        (None, None),
+    ],
+)  # fmt: skip
+def test_the_driver_s_version(text, version, tmp_path, monkeypatch):
+    if text is not None:
+        (tmp_path / "version").write_text(text)
+    monkeypatch.setattr(sepconc.provenance, "_DRIVER", tmp_path / "version")
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
+    cuda_versions.cache_clear()
+    expected = {"cuda": "12.8", "cudnn": "91002"} | ({"driver": version} if version else {})
+    assert cuda_versions() == expected
+    cuda_versions.cache_clear()
+
+
+def test_torch_without_cuda_has_no_versions_of_it(monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", None)
+    cuda_versions.cache_clear()
+    assert cuda_versions() == {}
+    cuda_versions.cache_clear()
+
+
+@pytest.mark.gpu
+def test_a_graphics_card_is_named():
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    assert device_name("cuda:0") == torch.cuda.get_device_name(0)
+    assert {"cuda", "cudnn"} <= set(cuda_versions())

@@ -1,11 +1,13 @@
 """Tables and summaries: aligned, complete, percent with one decimal."""
 
+import json
 import math
 from types import SimpleNamespace
 
 import pytest
 
 from sepconc.report import (
+    data_text,
     duration,
     file_size,
     percent,
@@ -81,6 +83,12 @@ def test_scores_are_an_aligned_table():
         "mnist    test   onecrop            top1    97.8 %               10000  2026-01-02 03:04",
         "mnist    test   shifts_horizontal  mfr     1: 2.0 %, 2: 3.1 %      50",
     ]
+
+
+def test_a_number_of_images_that_is_not_known_is_blank():
+    scores = EvalScores()
+    scores.add("mnist", "test", "onecrop", "top1", Score(0.5, "2022-01-02"))
+    assert scores_table(scores).split("\n")[2].split()[-3:] == ["50.0", "%", "2022-01-02"]
 
 
 def test_records_of_one_metric_say_in_what_they_differ():
@@ -173,3 +181,27 @@ def test_file_sizes(size, text):
 @pytest.mark.parametrize(("value", "text"), [(0.12345, "12.3 %"), (1, "100.0 %"), (None, "-"), (math.nan, "-")])
 def test_percent(value, text):
     assert percent(value) == text
+
+
+VALUES = [
+    {"name": "a", "epoch": 3, "accuracy": 0.5, "flag": True, "note": 'x, "y"'},
+    {"name": "b", "configs": ["s", "l"]},
+]
+
+
+def test_csv_for_programs():
+    assert data_text(VALUES, ("name", "epoch", "accuracy", "flag", "note", "configs"), "csv").split("\n") == [
+        "name,epoch,accuracy,flag,note,configs",
+        'a,3,0.5,true,"x, ""y""",',
+        "b,,,,,s l",
+    ]
+
+
+def test_json_for_programs():
+    rows = json.loads(data_text(VALUES, ("name", "epoch", "configs"), "json"))
+    assert rows == [{"name": "a", "epoch": 3, "configs": None}, {"name": "b", "epoch": None, "configs": ["s", "l"]}]
+
+
+@pytest.mark.parametrize(("form", "text"), [("csv", "name,size"), ("json", "[]")])
+def test_no_rows_for_programs(form, text):
+    assert data_text([], ("name", "size"), form) == text

@@ -9,6 +9,7 @@ from typing import Any
 from sepconc._version import __version__
 from sepconc.cli import command
 from sepconc.cli.options import Parser, add_data_options, add_fields, data_request
+from sepconc.cli.pull import Bar
 from sepconc.errors import BadParameter
 from sepconc.report import score_text, scores_table
 
@@ -19,6 +20,7 @@ _EPILOG = """\
 examples:
   %(prog)s mnist-scatnet -em onecrop
   %(prog)s mnist-scatnet -em tencrops -b 256
+  %(prog)s mnist-scatnet --download --hostname cluster --download-statedicts
   %(prog)s mnist-scatnet -em shifts --max-shift 8 --shift-direction horizontal -m mfr kldiv
 """
 
@@ -50,6 +52,12 @@ def make_parser(prog: str = "eval.py") -> Parser:
     parser.add_argument("--mirror", action="store_true", help="ten crops also where a mirrored image is no such image")
     parser.add_argument("--verbose-print-batch", type=int, metavar="N", help="report every N batches")
     parser.add_argument("--no-store", action="store_true", help="print the scores only")
+    parser.add_argument(
+        "--hostname",
+        metavar="HOST",
+        help="with --download: fetch the classifier from there if it isn't here; a remote of config.yml or HOST:PATH",
+    )
+    parser.add_argument("--download-statedicts", action="store_true", help="with --hostname: fetch its weights too")
     parser.add_argument("--debug", action="store_true", help="show the trace of an error")
     parser.add_argument("--version", action="version", version=f"sepconc {__version__}", help="print the version")
     add_data_options(parser, evaluating=True)
@@ -73,13 +81,15 @@ def evaluate(options: dict[str, Any]) -> int:
     evaluation.check_choices(mode, options.get("metrics"), options.get("shift_direction"))
     evaluation.check_options(mode, [name for name in _MEASURE if name in options])
     runtime = {**load_config().defaults, **options}
-    clf = persistence.load(
-        options["name"],
-        options.get("status", "checkpoint"),
-        load_net=True,
-        train=False,
-        runtime={key: runtime[key] for key in _RUNTIME if key in runtime},
-    )
+    with Bar(sys.stderr) as bar:
+        clf = persistence.load(
+            options["name"],
+            options.get("status", "checkpoint"),
+            load_net=True,
+            train=False,
+            runtime={key: runtime[key] for key in _RUNTIME if key in runtime},
+            source=_source(options, bar),
+        )
     images = _images(clf, options)
     values = clf.evaluate(
         images,
@@ -97,6 +107,20 @@ def evaluate(options: dict[str, Any]) -> int:
     else:
         print(scores_table(clf.eval_scores_))
     return 0
+
+
+def _source(options: dict[str, Any], bar: Bar) -> Any:
+    """Where the classifier is pulled from if it isn't here; None without --hostname."""
+    from sepconc.estimators.persistence import Source
+
+    if "hostname" in options and options.get("download"):
+        return Source(options["hostname"], options.get("download_statedicts", False), bar)
+    if "hostname" in options or options.get("download_statedicts"):
+        message = (
+            "A classifier is fetched with --download --hostname HOST, and --download-statedicts; got a part of it."
+        )
+        raise BadParameter(message)
+    return None
 
 
 def _images(clf: Any, options: dict[str, Any]) -> Any:

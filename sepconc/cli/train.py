@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from sepconc._version import __version__
 from sepconc.cli import command
 from sepconc.cli.options import Parser, add_data_options, add_fields, classifier_params, data_request, step_lr
 from sepconc.config import load_config
-from sepconc.errors import BadParameter
+from sepconc.data.datasets import dataset_info
+from sepconc.errors import BadParameter, TrainingInterrupted, UnknownArchitecture
 from sepconc.params.archs import find_arch, list_archs, list_configs, resolve
 from sepconc.params.field import param_infos
+from sepconc.recipes import recipes
 from sepconc.registry.names import check_name
 from sepconc.registry.store import configured_registry
 from sepconc.report import operator_text, training_summary
@@ -29,6 +37,7 @@ examples:
   %(prog)s my-mnist -a scatnet -ds mnist --scattering-J 3 --P-proj-size 128 --epochs 300 -b 128 \\
       --learning-rate-adjust-frequency 70 --no-validation
   %(prog)s my-mnist                          (goes on where it stopped)
+  %(prog)s MNIST-scatnet                     (a published experiment; "sepconc recipes" lists them)
 
 exit codes: 0 done, 1 failed, 2 wrong use, 130/143 stopped by a signal after a checkpoint
 """
@@ -49,6 +58,7 @@ def make_parser(prog: str = "train.py") -> Parser:
     parser.add_argument("-e", "--evaluate", action="store_true", help="measure on the validation images; don't train")
     parser.add_argument("-f", "--overwrite", action="store_true", help="start again, replacing what has this name")
     parser.add_argument("--max-steps", type=int, metavar="N", help="stop after N more updates and store nothing")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads on the CPU (default: as torch finds it)")
     parser.add_argument("--debug", action="store_true", help="show the trace of an error")
     parser.add_argument("--version", action="version", version=f"sepconc {__version__}", help="print the version")
     add_data_options(parser, evaluating=False)
@@ -67,7 +77,54 @@ def main(arguments: list[str] | None = None, prog: str = "train.py") -> int:
     """Run the command; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     parser = make_parser(prog)
-    return command.main(parser, arguments, lambda options: Training(prog, parser, options, arguments).run())
+
+    def work(options: dict[str, Any]) -> int:
+        with _stoppable(options["name"]):
+            return Training(prog, parser, options, arguments).run()
+
+    return command.main(parser, arguments, work)
+
+
+class _Terminated(BaseException):
+    """SIGTERM at a moment when no epoch is running; nothing that catches Exception may hold it up."""
+
+
+@contextlib.contextmanager
+def _stoppable(name: str) -> Iterator[None]:
+    """Say in a line what SIGTERM stopped, also before the first update and after the last one."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop) or signal.SIG_DFL
+    try:
+        yield
+    except _Terminated:
+        signal.signal(signal.SIGTERM, before)
+        epochs = max((row.epoch or 0 for row in configured_registry().rows() if row.name == name), default=None)
+        stored = "nothing is stored under that name" if epochs is None else f"it is stored with {epochs} epochs"
+        message = f'"{name}" was stopped by SIGTERM; {stored}. Run the same command again.'
+        error = TrainingInterrupted(message)
+        error.signal = signal.SIGTERM
+        raise error from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _use_threads(count: int) -> None:
+    """Compute with so many threads, as if ``OMP_NUM_THREADS`` said so, and also where there are fewer processors."""
+    if count < 1:
+        message = f"--threads must be at least 1; got {count}."
+        raise BadParameter(message)
+    if "torch" not in sys.modules:
+        os.environ["OMP_NUM_THREADS"] = str(count)
+    import torch
+
+    if torch.get_num_threads() != count:
+        torch.set_num_threads(count)
 
 
 class Training:
@@ -79,7 +136,7 @@ class Training:
         self.config = load_config()
         self.arguments = arguments
         self.typed = options
-        self.options = self._with_stored(options)
+        self.options = self._with_stored(options, parser)
         self.arch = self.options.get("arch")
         if self.arch is None:
             message = f'"{self.name}" {self._unknown()}: say which architecture with -a ({", ".join(list_archs())}).'
@@ -88,29 +145,46 @@ class Training:
 
     def run(self) -> int:
         """Do what was asked."""
+        if "threads" in self.options:
+            _use_threads(self.options["threads"])
         classifier = self._classifier()
         if self.options.get("evaluate"):
             return self._evaluate()
         train, val = self._images()
-        classifier.train(
-            train,
-            X_val=val,
-            name=self.name,
-            observer=self._observer(),
-            max_steps=self.options.get("max_steps"),
-            resume=self._resume(),
-            command=self._command(),
-        )
+        with self._observing() as observer:
+            classifier.train(
+                train,
+                X_val=val,
+                name=self.name,
+                observer=observer,
+                max_steps=self.options.get("max_steps"),
+                resume=self._resume(),
+                command=self._command(),
+            )
         self._summary(classifier)
         return 0
 
-    def _with_stored(self, options: dict[str, Any]) -> dict[str, Any]:
-        """For a stored name and no architecture given, the options it was trained with come first."""
+    def _with_stored(self, options: dict[str, Any], parser: Parser) -> dict[str, Any]:
+        """Where no architecture is given, the options of the stored name, or of the recipe, come first."""
         if "arch" in options:
             find_arch(options["arch"])
             return options
+        if not configured_registry().statuses(self.name) and self.name in recipes():
+            return {**self._recipe_options(parser), **options}
         stored = self._stored_options()
         return {**{name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()}, **options}
+
+    def _recipe_options(self, parser: Parser) -> dict[str, Any]:
+        recipe = recipes()[self.name]
+        if not recipe.is_runnable:
+            message = (
+                f'The recipe "{recipe.name}" is for the architecture {recipe.arch}, which isn\'t available in this '
+                'version. "sepconc recipes" tells which can be run.'
+            )
+            raise UnknownArchitecture(message)
+        if not self.typed.get("evaluate"):
+            command.tell(self.prog, f"using the recipe: {self.prog} {recipe.command}")
+        return vars(parser.parse_args(recipe.arguments))
 
     def _stored_options(self) -> dict[str, Any]:
         registry = configured_registry()
@@ -131,6 +205,7 @@ class Training:
         for name in ("data", "class_indices"):
             if name in kept and Path(kept[name]).expanduser().exists():
                 kept[name] = str(Path(kept[name]).expanduser().absolute())
+        kept["dataset"] = dataset_info(self._dataset()).name
         return Command(script, arguments, kept)
 
     def _params(self) -> dict[str, Any]:
@@ -144,7 +219,7 @@ class Training:
         known = param_infos(resolve(find_arch(self.arch).params))
         defaults = {name: value for name, value in self.config.defaults.items() if name in known}
         data_keys = ("dataset", "data", "nb_classes", "class_indices", "split", "n_imgs", "size", "download", "dummy")
-        ignored = {*_CONTROLS, *data_keys, "no_validation", "arch", "config"}
+        ignored = {*_CONTROLS, *data_keys, "no_validation", "arch", "config", "threads"}
         given = {name: value for name, value in self.options.items() if name not in ignored}
         return classifier_params(self.arch, {**defaults, **given}, lambda text: command.tell(self.prog, text))
 
@@ -195,19 +270,28 @@ class Training:
             restart=self.options.get("overwrite", False),
         )
 
-    def _observer(self) -> Any:
+    @contextlib.contextmanager
+    def _observing(self) -> Iterator[Any]:
+        """The observer; a training that is refused leaves no folder of logs."""
         from sepconc.cli.progress import console_observer
         from sepconc.training.observers import Observers, TensorBoard
 
         if self.options.get("max_steps"):
-            return console_observer()
-        folder = Path(self.given.get("log_dir") or self.config.logs / self.name).expanduser()
+            yield console_observer()
+            return
+        folder = Path(self.given.get("log_dir") or self.config.logs / self.name).expanduser().absolute()
+        new = [place for place in (folder, *folder.parents) if not place.exists()]
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             message = f'Logs can\'t be written to "{folder}": {error.strerror}. Choose another folder with --dir.'
             raise BadParameter(message) from error
-        return Observers([console_observer(), TensorBoard(str(folder))])
+        try:
+            yield Observers([console_observer(), TensorBoard(str(folder))])
+        finally:
+            with contextlib.suppress(OSError):  # not empty: there are logs
+                for place in new:
+                    place.rmdir()
 
     def _summary(self, classifier: Any) -> None:
         if self.options.get("max_steps"):

@@ -30,7 +30,7 @@ class DatasetInfo:
     Attributes
     ----------
     name : str
-        Canonical name, or ``folder:PATH`` or ``npz:PATH``.
+        Canonical name, or ``folder:PATH`` or ``npz:PATH`` with an absolute path.
     channels, side, n_classes : int or None
         Shape of an image as served, (channels, side, side), and number of classes; None where only the files tell.
     mean, std : tuple of float or None
@@ -151,7 +151,8 @@ def dataset_info(name: str) -> DatasetInfo:
 
 
 def _info_of_path(kind: str, path: str) -> DatasetInfo:
-    name = f"{kind}:{Path(path).expanduser()}"
+    place = Path(path).expanduser()
+    name = f"{kind}:{place.resolve() if '..' in place.parts else place.absolute()}"
     if kind == "npz":
         return DatasetInfo(name, None, None, None, None, None)
     return DatasetInfo(name, 3, 224, None, **_NATURAL, augmentation="resized-crop-flip", eval_resize=256)

@@ -238,6 +238,7 @@ class FeatureStore:
     """
 
     repeats = True
+    identity_covers = "settings of the stored features, with the checksum of their images"
 
     def __init__(self, path: Path, header: Mapping[str, Any], features: np.ndarray, labels: np.ndarray | None) -> None:
         self.path, self.header = path, dict(header)

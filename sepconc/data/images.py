@@ -56,11 +56,14 @@ class ImageSet:
         Whether these aren't all images of the split and the chosen classes.
     repeats : bool
         Whether an image is the same whenever it is read; a torch data set may have random transforms.
+    identity_covers : str
+        What :meth:`identity` is computed from.
     has_random_views : bool
         Whether :meth:`read` makes random training views (of files, out of the whole photograph).
     """
 
     in_memory = False
+    identity_covers = "pixels and labels"
     has_random_views = False
     is_part = False
     repeats = True
@@ -164,7 +167,7 @@ class ImageSet:
 
 
 class ArrayImages(ImageSet):
-    """Images in one array.
+    """Images in one array; the :meth:`~ImageSet.checksum` covers its type, shape and numbers, and the labels.
 
     Parameters
     ----------
@@ -225,6 +228,9 @@ class ArrayImages(ImageSet):
 class FolderImages(ImageSet):
     """Image files, decoded to RGB when they are asked for.
 
+    Their :meth:`~ImageSet.checksum` covers the sides of the view, the files' names relative to ``root`` with their
+    sizes in bytes, in order, and the labels; no file is opened for it, and ``root`` may move.
+
     Parameters
     ----------
     root : path
@@ -241,6 +247,7 @@ class FolderImages(ImageSet):
     """
 
     has_random_views = True
+    identity_covers = "names and sizes of files, and labels"
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tokenize
 from collections.abc import Sequence
 from importlib import resources
@@ -132,8 +133,9 @@ def read_class_indices(source: ClassIndices) -> np.ndarray:
     Parameters
     ----------
     source : sequence of int, str or path
-        Numbers, the name of a shipped list, a ``.npy`` file (never a pickle), or a text file of numbers separated by
-        blanks, commas or line ends, where ``#`` starts a comment.
+        Numbers, or a text of at least two with commas between ("1,3,7"); the name of a shipped list; a ``.npy`` file
+        (never a pickle), or a text file of numbers separated by blanks, commas or line ends, where ``#`` starts a
+        comment.
 
     Raises
     ------
@@ -145,6 +147,8 @@ def read_class_indices(source: ClassIndices) -> np.ndarray:
     if str(source) in CLASS_LISTS:
         text = resources.files("sepconc.data").joinpath("class_lists", f"{source}.txt").read_text(encoding="utf-8")
         return _parse(text, str(source))
+    if re.fullmatch(r"\d+(,\d+)+", str(source)):
+        return _parse(str(source), "class_indices")
     path = Path(source).expanduser()
     try:
         if path.suffix == ".npy":

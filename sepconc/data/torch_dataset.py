@@ -30,6 +30,7 @@ class TorchDatasetImages(ImageSet):
     """
 
     repeats = False
+    identity_covers = "number, shape and labels"
 
     def __init__(self, dataset: Any, labels: Any = None, **about: Any) -> None:
         if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from sepconc import evaluation
 from sepconc.data.images import ImageSet
-from sepconc.errors import BadInput
-from sepconc.estimators import fitting, inputs, measuring, persistence
+from sepconc.errors import BadInput, BadParameter
+from sepconc.estimators import fitting, histories, inputs, measuring, persistence
 from sepconc.estimators.devices import find_device
 from sepconc.estimators.persistence import Command
 from sepconc.estimators.resuming import Resume
@@ -239,7 +239,7 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         overwrite : replace the same measurements; without it they are kept, and only the other metrics measured.
         store : also write the scores to the registry, for a classifier that was stored or loaded.
         options : ``max_shift``, ``pixel_divide``, ``shift_direction``, ``max_step_size``, ``normalize``, ``mirror`` of
-            :func:`sepconc.evaluation.measure`.
+            :func:`sepconc.evaluation.plan_measurement`.
 
         Returns
         -------
@@ -314,7 +314,16 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         return self
 
     @staticmethod
-    def load(name: str, status: str = "checkpoint", load_net: bool = True, train: bool = False) -> ImageClassifier:
+    def load(
+        name: str,
+        status: str = "checkpoint",
+        load_net: bool = True,
+        train: bool = False,
+        *,
+        download: bool = False,
+        hostname: str | None = None,
+        download_statedicts: bool = False,
+    ) -> ImageClassifier:
         """Load a stored classifier, as an instance of its own class.
 
         Parameters
@@ -322,6 +331,11 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         load_net : False leaves the network out: metrics, histories and scores only.
         train : True also restores optimiser, schedule and random generators, so that training goes on as if it had
             never stopped.
+        download : True first fetches over SSH what isn't in the registry here; what is here is never replaced.
+        hostname : where from: a remote of config.yml (default: the only one), or "[USER@]HOST:PATH of the registry".
+        download_statedicts : True fetches the weights too, which ``load_net`` and ``train`` need.
+
+        ``losses_`` is read, and compared with its SHA-256, when it is first asked for; with ``train`` at once.
 
         Raises
         ------
@@ -329,8 +343,14 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
             With the close names.
         CorruptFile
             When a file is missing or isn't what was recorded.
+        PullError, HostKeyError
+            When it can't be fetched; nothing falls back to a fresh network.
         """
-        return persistence.load(name, status, load_net=load_net, train=train)
+        source = persistence.Source(hostname, download_statedicts) if download else None
+        if source is None and (hostname is not None or download_statedicts):
+            message = "hostname and download_statedicts mean nothing without download=True. Add it, or leave them out."
+            raise BadParameter(message)
+        return persistence.load(name, status, load_net=load_net, train=train, source=source)
 
     @staticmethod
     def list() -> pd.DataFrame:
@@ -343,8 +363,15 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
     def _n_features_out(self) -> int:
         return self.net_.head.linear.in_features
 
+    def __getattr__(self, name: str) -> Any:
+        """The histories of a loaded classifier, read when they are first asked for."""
+        if name in histories.ATTRIBUTES and histories.is_put_off(self):
+            histories.read_now(self)
+        return super().__getattribute__(name)  # or the error that Python raised before it asked here
+
     def __getstate__(self) -> dict[str, Any]:
-        """The state with tensors on the CPU, so that a pickle opens where there is no GPU."""
+        """The state, complete, with tensors on the CPU, so that a pickle opens where there is no GPU or registry."""
+        histories.read_now(self)
         state = dict(super().__getstate__())
         if "net_" in state and next(self.net_.parameters()).device.type != "cpu":
             state["net_"] = copy.deepcopy(self.net_).cpu()

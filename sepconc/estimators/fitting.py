@@ -17,7 +17,7 @@ from sepconc.data.datasets import dataset_info
 from sepconc.data.feature_store import FeatureStore
 from sepconc.data.images import FolderImages, ImageSet
 from sepconc.errors import BadInput, BadParameter, TrainingInterrupted, UnknownDataset
-from sepconc.estimators import inputs, persistence, resuming, stored_features
+from sepconc.estimators import inputs, persistence, resuming, stored_features, trainings
 from sepconc.registry.store import configured_registry
 from sepconc.scores import EvalScores
 from sepconc.training.feature_cache import front_end_features
@@ -47,6 +47,7 @@ class TrainingPlan:
     resume: resuming.Resume
     command: persistence.Command
     device: torch.device
+    started: float = field(default_factory=time.perf_counter)
 
 
 @dataclass
@@ -82,9 +83,9 @@ def prepare(
         clf.classes_ = np.unique(classes) if classes is not None else inputs.class_values(clf, images, values)
         clf.class_names_ = inputs.class_names(images, values)
         _resolve_views(clf, images)
-    clf.dataset_ = persistence.describe(images)
     clf.fitted_params_ = persistence.architecture_params(clf) | (persistence.network_params(clf) if keep else {})
     data = TrainingData(inputs.in_view(clf, images), clf.label_indices(values))
+    clf.dataset_ = persistence.identify(clf, data.images, data.labels)
     if X_val is None:
         if y_val is not None:
             message = "`y_val` was given without `X_val`; give both, or neither."
@@ -93,6 +94,7 @@ def prepare(
     val_images = _images(clf, X_val, fitting=False)
     data.val_images = inputs.in_view(clf, val_images)
     data.val_labels = clf.label_indices(inputs.to_labels(clf, data.val_images, y_val))
+    clf.dataset_["validation"] = persistence.identify(clf, data.val_images, data.val_labels)
     return data
 
 
@@ -223,7 +225,7 @@ def run(clf: ImageClassifier, data: TrainingData, plan: TrainingPlan) -> None:
         raise BadParameter(message)
     if plan.name is not None and plan.max_steps is None:
         configured_registry().probe()
-    stored = resuming.stored_training(clf, data, plan) if plan.name is not None else None
+    stored = resuming.stored_training(clf, plan) if plan.name is not None else None
     trainer = _trainer(clf, plan.device, stored)
     target = clf.epochs + (trainer.epoch if going_on and plan.name is None else 0)
     if trainer.epoch >= target:
@@ -236,6 +238,8 @@ def run(clf: ImageClassifier, data: TrainingData, plan: TrainingPlan) -> None:
             clf.stored_as_ = stored.row
         return
     persistence.outdate(clf)
+    from_file = plan.resume.path if stored is not None and stored.record is None else None
+    trainings.begin(clf, trainer, plan.command, started=plan.started, from_file=from_file)
     observer = plan.observer
     if clf.log_dir is not None and plan.max_steps is None:
         observer = Observers([observer, TensorBoard(str(clf.log_dir))])
@@ -255,9 +259,11 @@ def run_one_epoch(clf: ImageClassifier, data: TrainingData, device: torch.device
     feed = _feed(clf, data.images, data.labels, device, clf.augmentation_)
     clf.lr_history_[trainer.epoch + 1] = trainer.schedule.lr
     start = time.perf_counter()
+    since = trainings.begin(clf, trainer, persistence.Command(), started=start, extend=True)
     result = trainer.run_epoch(feed, epochs=trainer.epoch + 1, observer=Observer(), print_freq=clf.print_freq)
     trainer.schedule.step(None)
     _count(clf, trainer, result, time.perf_counter() - start)
+    trainings.progress(clf, trainer, since)
     _diagnose(clf)
     clf.training_state_ = _resumable(trainer)
 
@@ -272,7 +278,9 @@ def _trainer(clf: ImageClassifier, device: torch.device, stored: resuming.Stored
     fresh = stored is None and not hasattr(clf, "net_")
     restored = stored is not None and stored.record is not None
     if restored:
+        same_images = clf.dataset_  # which may have moved since
         persistence.restore(clf, stored.record, stored.histories)
+        clf.dataset_ = same_images
     elif fresh or stored is not None:
         clf.seed_ = draw_seed(clf.random_state)
     streams = RandomStreams(clf.seed_, device)
@@ -381,11 +389,13 @@ def _run_epochs(
             if result.complete:
                 end = _end_epoch(clf, trainer, result, val, target, start)
                 improved = _note_best(clf, end.val_errors)
+                trainings.progress(clf, trainer, plan.started)
                 if stored:
                     _store(clf, trainer, target, plan, improved)
                 observer.epoch_ended(end)
             else:
                 _count(clf, trainer, result, time.perf_counter() - start)
+                trainings.progress(clf, trainer, plan.started)
             if signals.received is not None:
                 _interrupted(clf, trainer, plan, stored, signals.received, saved=result.complete)
             if plan.max_steps is not None and len(clf.losses_) - first_update >= plan.max_steps:

@@ -1,15 +1,16 @@
 """Between a classifier and the registry: its record, its tensors, and the way back.
 
 The record (JSON) holds ``arch``, ``params``, ``data``, ``learned`` (what is needed to predict, and the per-epoch
-histories), ``scores`` and ``provenance``; the histories (arrays) hold the losses; the tensors hold ``net``,
-``optimizer``, ``lr_scheduler``, ``generators`` and ``progress``.
+histories), ``scores`` and ``provenance`` (with every training that took part, :mod:`.trainings`); the histories
+(arrays) hold the losses; the tensors hold ``net``, ``optimizer``, ``lr_scheduler``, ``generators`` and ``progress``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,12 +28,14 @@ from sepconc.errors import (
     DeviceUnavailable,
     SepConcError,
 )
+from sepconc.estimators import histories, trainings
 from sepconc.estimators.devices import find_device
 from sepconc.evaluation import Measurement
 from sepconc.params.archs import find_arch, resolve
 from sepconc.params.field import check_names, check_params, param_infos
 from sepconc.params.training import TrainingParams
 from sepconc.registry.names import snapshot_epoch
+from sepconc.registry.pull import Terms, fetch_missing
 from sepconc.registry.store import configured_registry
 from sepconc.registry.table import Row
 from sepconc.scores import EvalScores
@@ -84,31 +87,19 @@ def save(
         if epoch not in (None, clf.current_epoch_):
             message = f'Status "{status}" means epoch {epoch}; this classifier has {clf.current_epoch_} epochs.'
             raise BadParameter(message)
-    record = make_record(clf, command)
-    where = record["provenance"]
-    row = {
-        "commit": where["commit"],
-        "script": command.script,
-        "args_script": command.arguments,
-        "arch": clf.arch,
-        "dataset": clf.dataset_["name"],
-        "epoch": clf.current_epoch_,
-        "date": where["date"],
-        "dirty": "yes" if where["dirty"] else "",
-        "version": where["versions"]["sepconc"],
-    }
+    record = make_record(clf)
     rows = configured_registry().save(
         name,
         dict.fromkeys(statuses, record),
         histories={"losses": clf.losses_},
         tensors=on_cpu(tensors),
-        row=row,
+        row=_cells(clf, record, command),
         overwrite=overwrite,
     )
     clf.stored_as_ = rows[statuses[0]]
 
 
-def make_record(clf: ImageClassifier, command: Command) -> dict[str, Any]:
+def make_record(clf: ImageClassifier) -> dict[str, Any]:
     """The JSON record of a classifier."""
     learned = {name.removesuffix("_"): getattr(clf, name) for name in _PLAIN}
     learned |= {name.removesuffix("_"): getattr(clf, name) for name in _OPTIONAL if hasattr(clf, name)}
@@ -126,14 +117,38 @@ def make_record(clf: ImageClassifier, command: Command) -> dict[str, Any]:
         "params": {**plain_params(clf), **getattr(clf, "fitted_params_", {})},
         "learned": learned,
         "scores": clf.eval_scores_.to_json(),
-        "provenance": {
-            **provenance.environment(),
-            "date": provenance.now(),
-            "command": str(command),
-            "options": command.options,
-            "threads": torch.get_num_threads(),
-            "device": str(next(clf.net_.parameters()).device),
-        },
+        "provenance": _provenance(clf),
+    }
+
+
+def _provenance(clf: ImageClassifier) -> dict[str, Any]:
+    """Where it was saved, and what trained it: the last training's command and machinery, and all of them."""
+    entries = getattr(clf, "trainings_", [])
+    here = {"command": "", "options": None, **trainings.computed_by(clf.net_, next(clf.net_.parameters()).device)}
+    last = {key: entries[-1][key] for key in here if entries and key in entries[-1]}
+    return {**trainings.this_process(), "date": provenance.now(), **here, **last, "trainings": entries}
+
+
+def _cells(clf: ImageClassifier, record: Mapping[str, Any], command: Command) -> dict[str, Any]:
+    """What the table says of a record."""
+    where = record["provenance"]
+    return {
+        "commit": where["commit"],
+        "script": command.script,
+        "args_script": command.arguments,
+        "arch": clf.arch,
+        "dataset": clf.dataset_["name"],
+        "epoch": clf.current_epoch_,
+        "date": where["date"],
+        "dirty": "yes" if where["dirty"] else "",
+        "version": where["versions"]["sepconc"],
+        **{package: where["versions"].get(package, "") for package in ("torch", "cuda", "numpy")},
+        "host": where["host"],
+        "device": f"{where['device']} ({where['device_name']})" if where["device_name"] else where["device"],
+        "threads": where["threads"],
+        "seed": clf.seed_,
+        "data_sha256": clf.dataset_.get("checksum", ""),
+        "seconds": f"{trainings.seconds(where['trainings']):.1f}",
     }
 
 
@@ -199,9 +214,20 @@ def store_scores(clf: ImageClassifier, images: ImageSet, measurement: Measuremen
 
 
 def describe(images: ImageSet) -> dict[str, Any]:
-    """What identifies a training set."""
+    """Which images these are: name, split, number and chosen classes."""
     chosen = None if images.class_indices is None else [int(index) for index in images.class_indices]
     return {"name": images.name, "split": images.split, "images": len(images), "classes": chosen}
+
+
+def identify(clf: ImageClassifier, images: ImageSet, labels: np.ndarray) -> dict[str, Any]:
+    """:func:`describe`, with the SHA-256 of images and labels, and ``hashed``: what of the images it covers.
+
+    ``labels`` are numbers of classes; labels that the set didn't come with are hashed besides.
+    """
+    checksum, own = images.identity(), images.labels
+    if own is None or not np.array_equal(own, clf.classes_[labels]):
+        checksum = hashlib.sha256(checksum.encode() + labels.tobytes()).hexdigest()
+    return {**describe(images), "checksum": checksum, "hashed": images.identity_covers}
 
 
 def drop_others(name: str, statuses: Sequence[str]) -> None:
@@ -222,7 +248,8 @@ def check_stored(clf: ImageClassifier) -> Row:
 
 
 def outdate(clf: ImageClassifier) -> None:
-    """Forget what was measured on weights that are about to change."""
+    """Forget what was measured on weights that are about to change, and where they were stored."""
+    histories.read_now(clf)
     clf.eval_scores_ = EvalScores()
     for name in ("stored_as_", *_DIAGNOSTICS):
         vars(clf).pop(name, None)
@@ -231,16 +258,36 @@ def outdate(clf: ImageClassifier) -> None:
 # ---------------------------------------------------------------------- reading
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where what is missing is pulled from, and whether weights come too; ``progress`` as of a pull's terms."""
+
+    hostname: str | None = None
+    weights: bool = False
+    progress: Callable[[int, int], object] = lambda done, total: None
+
+
 def load(
-    name: str, status: str, *, load_net: bool, train: bool, runtime: Mapping[str, Any] | None = None
+    name: str,
+    status: str,
+    *,
+    load_net: bool,
+    train: bool,
+    runtime: Mapping[str, Any] | None = None,
+    source: Source | None = None,
 ) -> ImageClassifier:
     """See :meth:`sepconc.ImageClassifier.load`; ``runtime`` has parameters that may differ from run to run."""
+    if source is not None:
+        terms = Terms(weights=source.weights, progress=source.progress)
+        fetch_missing(name, status, source.hostname, terms, needs_weights=load_net or train)
     store = configured_registry()
-    stored = store.load(name, status, tensors=load_net or train)
+    stored = store.load(name, status, tensors=load_net or train, histories=train)
     paths = store.paths(stored.row)
     with understanding(paths["classif"]):
         clf = from_record(stored.record)
         restore(clf, stored.record, stored.histories)
+        if not train:
+            histories.put_off(clf, store, stored)
     clf.set_params(**(runtime or {}))
     check_params(clf)
     clf.stored_as_ = stored.row
@@ -286,8 +333,8 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def restore(clf: ImageClassifier, record: Mapping[str, Any], histories: Mapping[str, np.ndarray] | None) -> None:
-    """Set the learned attributes, but for the network."""
+def restore(clf: ImageClassifier, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None) -> None:
+    """Set the learned attributes, but for the network, and for the histories where they weren't read (None)."""
     learned = record["learned"]
     for name in (*_PLAIN, *_OPTIONAL):
         if name.removesuffix("_") in learned:
@@ -301,8 +348,10 @@ def restore(clf: ImageClassifier, record: Mapping[str, Any], histories: Mapping[
     clf.normalization_ = Normalisation(tuple(learned["normalization"]["mean"]), tuple(learned["normalization"]["std"]))
     clf.val_errs_ = {epoch: {int(k): error for k, error in errors} for epoch, *errors in learned["val_errs"]}
     clf.lr_history_ = {int(epoch): lr for epoch, lr in learned["lr_history"]}
-    clf.losses_ = np.empty(0, np.float32) if not histories else np.asarray(histories["losses"])
+    if arrays is not None:
+        histories.set_histories(clf, arrays)
     clf.eval_scores_ = EvalScores.from_json(record["scores"])
+    clf.trainings_ = trainings.of_record(record)
     clf.fitted_params_ = architecture_params(clf)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from sepconc.data.datasets import PREFIXES
 from sepconc.errors import BadParameter, ClassifierExists, CorruptFile, ParameterMismatch
 from sepconc.estimators.persistence import load_weights, plain, plain_params, understanding
 from sepconc.params.field import param_infos
@@ -22,7 +22,7 @@ from sepconc.training.loop import Trainer
 
 if TYPE_CHECKING:
     from sepconc.estimators.base import ImageClassifier
-    from sepconc.estimators.fitting import TrainingData, TrainingPlan
+    from sepconc.estimators.fitting import TrainingPlan
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class StoredTraining:
     row: Row | None = None
 
 
-def stored_training(clf: ImageClassifier, data: TrainingData, plan: TrainingPlan) -> StoredTraining | None:
+def stored_training(clf: ImageClassifier, plan: TrainingPlan) -> StoredTraining | None:
     """The stored state that a named training goes on from; None when it starts.
 
     Raises
@@ -62,7 +62,6 @@ def stored_training(clf: ImageClassifier, data: TrainingData, plan: TrainingPlan
     """
     store, resume = configured_registry(), plan.resume
     _check_resume(resume)
-    clf.dataset_["checksum"] = _checksum(clf, data)
     statuses = store.statuses(plan.name)
     if resume.path is not None:
         if statuses:
@@ -88,14 +87,6 @@ def _check_resume(resume: Resume) -> None:
         raise BadParameter(message)
 
 
-def _checksum(clf: ImageClassifier, data: TrainingData) -> str:
-    """SHA-256, in hex, of images and labels."""
-    checksum, own = data.images.identity(), data.images.labels
-    if own is not None and np.array_equal(own, clf.classes_[data.labels]):
-        return checksum  # the labels are in it
-    return hashlib.sha256(checksum.encode() + data.labels.tobytes()).hexdigest()
-
-
 def _refuse_differences(clf: ImageClassifier, stored: Stored, plan: TrainingPlan) -> None:
     differences = [*_param_differences(clf, stored.record), *_data_differences(clf, stored.record)]
     if differences:
@@ -104,8 +95,8 @@ def _refuse_differences(clf: ImageClassifier, stored: Stored, plan: TrainingPlan
             "Use the stored values, another name, or -f to start it again."
         )
         raise ParameterMismatch(message)
-    threads = stored.record["provenance"]["threads"]
-    if threads != torch.get_num_threads():
+    threads = stored.record["provenance"].get("threads")  # None: another program's training
+    if threads and threads != torch.get_num_threads():
         logger.warning(
             '"%s" was trained with %s threads and goes on with %s: the result won\'t be equal bit for bit.',
             plan.name,
@@ -140,14 +131,17 @@ def _data_differences(clf: ImageClassifier, record: Mapping[str, Any]) -> Iterab
     normalization = {"mean": list(clf.normalization_.mean), "std": list(clf.normalization_.std)}
     if normalization != learned["normalization"]:
         yield f"normalisation {learned['normalization']} (stored) instead of {normalization}"
+    known, given = learned["dataset"], clf.dataset_
+    moved = _is_path(known["name"]) and _is_path(given["name"]) and known.get("checksum") == given["checksum"]
     for key, label in (("name", "data set"), ("split", "split"), ("images", "number of training images")):
-        if clf.dataset_[key] != learned["dataset"][key]:
-            yield f"{label} {learned['dataset'][key]} (stored) instead of {clf.dataset_[key]}"
-    if (
-        clf.dataset_["checksum"] != learned["dataset"].get("checksum")
-        and clf.dataset_["images"] == learned["dataset"]["images"]
-    ):
+        if given[key] != known[key] and not (moved and key == "name"):
+            yield f"{label} {known[key]} (stored) instead of {given[key]}"
+    if given["checksum"] != known.get("checksum") and given["images"] == known["images"]:
         yield "training images with another checksum"
+
+
+def _is_path(dataset: str) -> bool:
+    return dataset.startswith(PREFIXES)
 
 
 def _from_file(clf: ImageClassifier, path: Path) -> StoredTraining:

@@ -146,7 +146,7 @@ def test_images_of_a_file(trained, evaluate):
     np.savez("some.npz", X=images, y=labels)
     outcome = evaluate("net", "-ds", "npz:some.npz", "-em", "shifts", "--max-shift", "1")
     assert outcome.code == 0, outcome.err
-    assert "npz:some.npz" in outcome.out
+    assert f"npz:{trained}/some.npz" in outcome.out
 
 
 def test_images_of_other_classes_are_refused(trained, evaluate):
@@ -386,7 +386,7 @@ def test_images_that_are_not_square(train, evaluate, place):
     assert ImageClassifier.load("net").image_shape_ == (1, 8, 12)
     outcome = evaluate("net")
     assert outcome.code == 0, outcome.err
-    stored = score("onecrop", "top1", dataset="npz:wide.npz")
+    stored = score("onecrop", "top1", dataset=f"npz:{place}/wide.npz")
     assert stored.settings["size"] == [8, 12]
     assert stored() == ImageClassifier.load("net").score(load_dataset("npz:wide.npz", "test"))
     one_line_error(evaluate("net", "-em", "tencrops"), "square", "8×12", "onecrop")

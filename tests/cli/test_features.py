@@ -172,7 +172,7 @@ def test_another_data_set(sepconc, written):
     X = np.zeros((40, 16, 16), np.uint8)
     np.savez("other.npz", x_train=X, y_train=np.arange(40) % 2, x_test=X, y_test=np.arange(40) % 2)
     outcome = sepconc("features", "npz:other.npz", "out", *SMALL, "--split", "train")
-    one_line_error(outcome, "dataset 'digits' (stored) instead of 'npz:other.npz'")
+    one_line_error(outcome, f"dataset 'digits' (stored) instead of 'npz:{Path.cwd()}/other.npz'")
 
 
 def test_a_data_set_that_has_changed(sepconc, place):

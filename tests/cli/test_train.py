@@ -312,6 +312,63 @@ def test_a_refused_training_leaves_no_log(trained, train):
     assert sorted((trained / "runs").rglob("*")) == before
 
 
+@pytest.mark.parametrize("logs", [[], ["--dir", "some/where"]])
+def test_a_refused_training_leaves_no_folder_of_logs(train, place, monkeypatch, logs):
+    words = [*SMALL, "--epochs", "1", "--start-epoch", "1", *logs]
+    one_line_error(train("net", *words), "start_epoch")
+    assert {path.name for path in place.iterdir()} == {"config.yml"}
+    (place / "some").mkdir()
+    one_line_error(train("net", *words), "start_epoch")
+    assert {path.name for path in place.iterdir()} == {"config.yml", "some"}
+
+
+def test_images_of_a_relative_path_are_found_from_another_folder(train, place, monkeypatch, kept):
+    rng = np.random.default_rng(0)
+    np.savez("own.npz", X=rng.integers(0, 256, (60, 16, 16), dtype=np.uint8), y=np.arange(60) % 3)
+    words = ["-ds", "npz:own.npz", "-b", "16", "--scattering-J", "2", "--P-proj-size", "4", "--device", "cpu"]
+    assert train("net", "-a", "scatnet", *words, "--epochs", "1").code == 0
+    (place / "deeper").mkdir()
+    monkeypatch.chdir("deeper")
+    outcome = train("net", "--epochs", "2")
+    assert outcome.code == 0, outcome.err
+    assert kept[1].current_epoch_ == 2
+    (place / "own.npz").rename(place / "deeper" / "moved.npz")
+    outcome = train("net", "-ds", "npz:moved.npz", "--epochs", "3")
+    assert outcome.code == 0, outcome.err
+    assert train("net", "--epochs", "4").code == 0
+    assert kept[3].dataset_["name"] == f"npz:{place}/deeper/moved.npz"
+
+
+def test_the_configuration_s_data_set_is_recorded(train, place, kept):
+    config = (place / "config.yml").read_text()
+    (place / "config.yml").write_text(f"{config}defaults: {{dataset: digits}}\n")
+    assert train("net", *SMALL[2:], "--epochs", "1").code == 0
+    (place / "config.yml").write_text(config)
+    assert train("net", "--epochs", "2").code == 0
+    assert kept[1].dataset_["name"] == "digits"
+
+
+def test_classes_written_out(train, kept):
+    assert train("net", *SMALL, "--max-steps", "1", "--class-indices", "7,1,3").code == 0
+    assert kept[0].dataset_["classes"] == [1, 3, 7]
+    one_line_error(train("net", *SMALL, "--class-indices", "7,77"), "class_indices", "77")
+
+
+def test_threads(train, trained, kept):
+    before = torch.get_num_threads()
+    try:
+        assert train("net", "--epochs", "3", "--threads", str(before + 2)).code == 0
+        assert torch.get_num_threads() == before + 2
+        torch.set_num_threads(before)
+        outcome = train("net", "--epochs", "4")
+        assert outcome.code == 0
+        assert torch.get_num_threads() == before + 2  # as stored
+        assert "threads" not in outcome.err
+    finally:
+        torch.set_num_threads(before)
+    one_line_error(train("net", "--epochs", "5", "--threads", "0"), "--threads", "at least 1", "0")
+
+
 def test_overwrite_starts_again(trained, train, kept):
     outcome = train("net", "-f", "--lr", "0.5", "--epochs", "1")
     assert outcome.code == 0, outcome.err
@@ -364,6 +421,28 @@ def test_a_signal_stores_a_checkpoint_and_says_how_to_go_on(train, place, monkey
     assert list(stopped.losses_) == list(whole.losses_)
     state = stopped.net_.state_dict()
     assert all(torch.equal(state[key], tensor) for key, tensor in whole.net_.state_dict().items())
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_sigterm_outside_the_epochs_is_told(train, place, monkeypatch, moment):
+    """While images are read, or features computed, or when all is done: nobody waits for the end of an update then."""
+    from sepconc.estimators import fitting
+
+    def stop(*arguments: object, **named: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError
+
+    monkeypatch.setattr(*((fitting, "_feeds") if moment == "before" else ("sepconc.cli.train.training_summary",)), stop)
+    handler = signal.getsignal(signal.SIGTERM)
+    outcome = train("net", *SMALL, "--epochs", "2")
+    assert outcome.code == 143
+    assert "Traceback" not in outcome.err
+    told = "nothing is stored under that name" if moment == "before" else "it is stored with 2 epochs"
+    last = f'train.py: "net" was stopped by SIGTERM; {told}. Run the same command again.'
+    assert outcome.err.splitlines()[-1] == last
+    assert bool(registry_rows(place)) == (moment == "after")
+    assert (place / "runs").exists() == (moment == "after")
+    assert signal.getsignal(signal.SIGTERM) is handler
 
 
 # ---------------------------------------------------------------------- logs and progress

@@ -32,12 +32,16 @@ def test_an_unknown_name_says_the_close_ones():
         dataset_info("folder:")
 
 
-def test_paths():
+def test_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     folder = dataset_info("FOLDER:/Data/Birds")
     assert (folder.name, folder.mirror, folder.mean) == ("folder:/Data/Birds", True, DATASETS["imagenet"].mean)
     assert folder.augmentation == "resized-crop-flip"
     archive = dataset_info("npz:a.npz")
-    assert (archive.name, archive.mean, archive.side, archive.mirror) == ("npz:a.npz", None, None, True)
+    assert (archive.name, archive.mean, archive.side, archive.mirror) == (f"npz:{tmp_path}/a.npz", None, None, True)
+    (tmp_path / "b").mkdir()
+    monkeypatch.chdir("b")
+    assert dataset_info("npz:../a.npz").name == archive.name
 
 
 @pytest.mark.parametrize("info", DATASETS.values(), ids=list(DATASETS))

@@ -17,8 +17,10 @@ import numpy as np
 import pytest
 
 import sepconc
+from sepconc.registry.records import Stored
 from sepconc.registry.states import SUFFIXES
 from sepconc.registry.store import Registry
+from sepconc.registry.verify import verify
 
 MEMORY = Path("/dev/shm")
 
@@ -33,6 +35,13 @@ def check_whole(registry: Registry, *, bad_rows: int = 0) -> None:
         kinds = {"classif", *listed}
         assert row.size == sum(path.stat().st_size for kind, path in registry.paths(row).items() if kind in kinds)
     assert len({row.filename for row in rows}) == len(rows)
+
+
+def check_verified(registry: Registry, *also: str) -> None:
+    """``sepconc verify`` finds nothing but remarks and files that no row names, or the other kinds given."""
+    findings = verify(registry, older_than=-1).findings
+    wrong = [str(finding) for finding in findings if not finding.is_remark]
+    assert {finding.kind for finding in findings if not finding.is_remark} <= {"orphan", "temporary", *also}, wrong[:5]
 
 
 def weights(value: int) -> Any:
@@ -53,12 +62,17 @@ def parts(value: int) -> dict[str, Any]:
 
 def save_value(registry: Registry, name: str, value: int, statuses: tuple[str, ...] = ("checkpoint",)) -> dict:
     """Save a state that says ``value`` in each of its parts."""
-    return registry.save(name, {status: {"value": value, "epoch": value} for status in statuses}, **parts(value))
+    record = {"value": value, "epoch": value, "provenance": {"commit": f"c{value}"}}
+    return registry.save(name, dict.fromkeys(statuses, record), **parts(value))
 
 
 def loaded_value(registry: Registry, name: str, status: str = "checkpoint") -> int:
     """What a stored state says; all its parts must say the same."""
-    stored = registry.load(name, status, tensors=True)
+    return stored_value(registry.load(name, status, tensors=True))
+
+
+def stored_value(stored: Stored) -> int:
+    """The same of what was loaded."""
     value = stored.record["value"]
     assert stored.histories is not None
     assert set(stored.histories["losses"].tolist()) == {value}
@@ -99,10 +113,11 @@ def in_memory() -> Iterator[Path]:
 
 @pytest.fixture
 def registry(in_memory: Path) -> Iterator[Registry]:
-    """An empty registry; at the end every row must be whole."""
+    """An empty registry; at the end every row must be whole, and the check of the product must find it so."""
     registry = Registry(in_memory / "classif_db.csv", in_memory / "classif")
     yield registry
     check_whole(registry)
+    check_verified(registry)
 
 
 @pytest.fixture
@@ -117,6 +132,7 @@ def tools() -> Any:
 
     class Tools:
         check_whole = staticmethod(check_whole)
+        check_verified = staticmethod(check_verified)
         parts = staticmethod(parts)
         save_value = staticmethod(save_value)
         loaded_value = staticmethod(loaded_value)

@@ -33,6 +33,13 @@ def test_one_name_saved_by_all_is_the_last_one_without_mixture_and_readers_never
     assert result["reads"] > 0
 
 
+@pytest.mark.parametrize(("workers", "rows"), SIZES)
+def test_renaming_copying_removing_and_verifying_among_savers(run_script, in_memory, workers, rows):
+    result = run_script("writers", in_memory, "mixed", workers, rows)
+    assert result["codes"] == [0] * workers
+    assert sorted(result["names"]) == sorted(result["expected"])
+
+
 @pytest.mark.parametrize(("workers", "rows"), [(3, 4), pytest.param(4, 12, marks=pytest.mark.slow)])
 def test_with_a_lock_that_excludes_nobody_no_row_is_broken(run_script, in_memory, workers, rows):
     result = run_script("writers", in_memory, "nolock", workers, rows)

@@ -3,9 +3,11 @@
 ``writers.py FOLDER MODE WORKERS ROWS`` with the modes
 
 * ``rows``: each saves its own names; * ``same``: all save one name, while this process reads it without pause;
-* ``nolock``: both at once, with a lock that excludes nobody.
+* ``nolock``: both at once, with a lock that excludes nobody;
+* ``mixed``: each saves, renames, copies, removes, verifies, collects and rebuilds among the others.
 """
 
+import itertools
 import json
 import logging
 import os
@@ -18,10 +20,12 @@ from typing import Any
 
 import filelock
 import torch  # noqa: F401  (imported once, before the forks)
-from conftest import check_whole, left_over, loaded_value, save_value
+from conftest import check_verified, check_whole, left_over, loaded_value, save_value
 
 from sepconc.errors import RegistryError
 from sepconc.registry.store import Registry
+from sepconc.registry.upkeep import gc, rebuild
+from sepconc.registry.verify import verify
 
 UNDECIDED = 8  # a worker's exit status after a save that the registry itself called lost
 
@@ -42,6 +46,34 @@ def save_both(registry: Registry, worker: int, rows: int) -> None:
         save_value(registry, f"w{worker}-{i}", worker * 1000 + i)
         if i:
             save_value(registry, f"w{worker}-{i - 1}", worker * 1000 + i)
+
+
+def do_all(registry: Registry, worker: int, rows: int) -> None:
+    """Save names of our own and change some of them; what is verified among all these writers must be whole."""
+    for i in range(rows):
+        name, value = f"w{worker}-{i}", worker * 1000 + i
+        save_value(registry, name, value)
+        if i % 5 == 1:
+            registry.move(name, f"{name}.moved")
+        elif i % 5 == 2:
+            registry.copy(name, f"{name}.copied")
+        elif i % 5 == 3:
+            registry.remove(name)
+        elif i % 5 == 4:
+            registry.save("net", {"best": {"value": value, "epoch": value}})
+            report = verify(registry)
+            assert report.is_clean, [str(finding) for finding in report.findings]
+            gc(registry)
+            rebuild(registry)
+
+
+def expected_of_all(workers: int, rows: int) -> list[str]:
+    """The names that are there when all of :func:`do_all` is done."""
+    names = [] if rows < 5 else ["net"]
+    for i, worker in itertools.product(range(rows), range(workers)):
+        name = f"w{worker}-{i}"
+        names += {1: [f"{name}.moved"], 2: [name, f"{name}.copied"], 3: []}.get(i % 5, [name])
+    return names
 
 
 def stubborn(save: Callable, registry: Registry, worker: int, rows: int) -> int:
@@ -102,9 +134,15 @@ def main(folder: Path, mode: str, workers: int, rows: int) -> dict[str, Any]:
         logging.disable()
         children = start(lambda worker: stubborn(save_both, registry, worker, rows), workers)
     else:
-        save = {"rows": save_rows, "same": save_same}[mode]
+        save = {"rows": save_rows, "same": save_same, "mixed": do_all}[mode]
         children = start(lambda worker: save(registry, worker, rows), workers)
-    return summary(registry, *read_until_done(registry, children, None if mode == "rows" else "net"))
+    codes, reads = read_until_done(registry, children, "net" if mode in ("same", "nolock") else None)
+    if mode == "mixed":
+        names = [row.name for row in registry.rows()]
+        check_whole(registry)
+        check_verified(registry)
+        return {"codes": codes, "names": names, "expected": expected_of_all(workers, rows)}
+    return summary(registry, codes, reads)
 
 
 if __name__ == "__main__":
