@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sepconc.errors import BadParameter, ClassifierExists, CorruptFile, NoSpace, RegistryError, SepConcError
+from sepconc.errors import BadParameter, ClassifierExists, CorruptFile, NoSpace, SepConcError
 from sepconc.registry import files, manifest
 from sepconc.registry.files import Sink, Stamp
 from sepconc.registry.manifest import MOST_MEMBERS, NAME, Packed
@@ -69,8 +69,7 @@ def export(registry: Registry, rows: Sequence[Row], target: Path, *, overwrite: 
         raise ClassifierExists(message)
     for attempt in range(_TRIES):
         try:
-            with _saying_what_was_read():
-                return files.write_atomically(target, lambda sink, rows=rows: _write(registry, rows, sink))
+            return files.write_atomically(target, lambda sink, rows=rows: _write(registry, rows, sink))
         except CorruptFile:
             now = [registry.find(*row.key) for row in rows]
             if attempt == _TRIES - 1 or [row.filename for row in now] == [row.filename for row in rows]:
@@ -239,17 +238,6 @@ def _reading(source: object) -> Iterator[None]:
         raise CorruptFile(message) from error
 
 
-@contextlib.contextmanager
-def _saying_what_was_read() -> Iterator[None]:
-    """Raise what was wrong with a source as it is, not as an error of the file that was being written."""
-    try:
-        yield
-    except RegistryError as error:
-        if isinstance(error.__cause__, CorruptFile):
-            raise error.__cause__ from None
-        raise
-
-
 def _check_room(source: Path, folder: Path, stamps: Mapping[str, Stamp]) -> None:
     needed, free = sum(stamp.size or 0 for stamp in stamps.values()), shutil.disk_usage(folder).free
     if needed > free:
@@ -268,8 +256,7 @@ def _extract(archive: zipfile.ZipFile, member: str, folder: Path, stamp: Stamp) 
         with _reading(f"The member {member}"), archive.open(member) as file:
             shutil.copyfileobj(file, sink, _CHUNK)
 
-    with _saying_what_was_read():
-        written = files.write_atomically(target, write)
+    written = files.write_atomically(target, write)
     if written != stamp:
         message = (
             f"The member {member} does not match the manifest (expected {stamp.size:,} bytes, {stamp.sha256}; "

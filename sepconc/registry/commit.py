@@ -76,7 +76,7 @@ def _confirm(csv_path: Path, read_table: Callable[[], Table], change: Change, go
     for attempt in range(_REWRITES + 1):
         try:
             table = read_table()
-            undone = _undone(table, change, {row.filename for row in gone})
+            undone = _undone(table, change, {row.filename for row in gone} - {row.filename for row in change.put})
             if not undone.put and not undone.drop:
                 return attempt == 0
             if attempt < _REWRITES:

@@ -20,7 +20,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from sepconc.errors import CorruptFile, NoSpace, RegistryError
+from sepconc.errors import CorruptFile, NoSpace, RegistryError, SepConcError
 
 _CHUNK = 1 << 20
 _LARGEST_RECORD = 1 << 28  # bytes of a JSON record whose size isn't recorded
@@ -113,7 +113,7 @@ def write_atomically(path: Path, writer: Callable[[Sink], object]) -> Stamp:
     except BaseException as error:
         unlink_quietly(temporary)
         cause = error if sink is None or sink.error is None else sink.error
-        if isinstance(cause, OSError):
+        if isinstance(cause, OSError) and not isinstance(cause, SepConcError):
             raise write_error(path, cause, 0 if sink is None else sink.size) from error
         raise
     return stamp
@@ -121,7 +121,7 @@ def write_atomically(path: Path, writer: Callable[[Sink], object]) -> Stamp:
 
 def write_error(path: Path, error: OSError, needed: int) -> RegistryError:
     """The exception that says why ``path`` couldn't be written."""
-    if isinstance(error, RegistryError):
+    if isinstance(error, SepConcError):
         return error
     if error.errno in _FULL:
         free = "unknown"
@@ -162,13 +162,16 @@ def take(source: Path, target: Path, *, ours: Path) -> None:
     One that lies below the folder ``ours`` is linked, for nobody else changes it; any other one is copied.
     """
     if not source.resolve().is_relative_to(ours):
-        with opened(source) as file:
+        with _reading(source), opened(source) as file:
             write_atomically(target, lambda sink: shutil.copyfileobj(file, sink, _CHUNK))
         return
-    with opened(source) as file:
+    with _reading(source), opened(source) as file:
         os.fsync(file.fileno())
-    link_or_copy(source, target)
-    sync_folder(target.parent)
+    try:
+        link_or_copy(source, target)
+        sync_folder(target.parent)
+    except OSError as error:
+        raise write_error(target, error, 0) from error
 
 
 def unlink_quietly(path: Path) -> None:
@@ -207,7 +210,7 @@ def check(path: Path, expected: Stamp) -> None:
 
 def digest(path: Path) -> str:
     """The SHA-256 of an ordinary file, in hexadecimal."""
-    with opened(path) as file:
+    with _reading(path), opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -221,7 +224,8 @@ def read_json(path: Path, expected: Stamp) -> Any:
         in a zip archive (it begins with PK) and is not loaded.
     """
     with _verified(path, expected) as file:
-        text = file.read(_LARGEST_RECORD + 1)
+        size = os.fstat(file.fileno()).st_size
+        text = file.read(min(size, _LARGEST_RECORD) + 1)
     if text[:2] == b"PK":
         message = f"{path} is an older, pickled record, which could run code; it was not loaded. Import it first."
         raise CorruptFile(message)
@@ -360,6 +364,18 @@ def _created(temporary: Path, target: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn an error of the system into CorruptFile that names the file that was read."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, SepConcError):
+            raise
+        message = f"{path} can't be read: {error.strerror or error}. Check its permissions and the disk."
+        raise CorruptFile(message) from error
 
 
 @contextlib.contextmanager

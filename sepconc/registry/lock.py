@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -61,22 +62,39 @@ class RegistryLock:
     def _leave_note(self) -> None:
         """Write the note, after a look at the one that is there."""
         other = self._read_note()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
         try:
             try:
-                descriptor = os.open(self.note_path, flags | os.O_EXCL, 0o666)
+                self._place_note(os.link)
             except FileExistsError:
                 self._disturbed = _disturbance(other)
-                descriptor = os.open(self.note_path, flags | os.O_TRUNC, 0o666)
+                self._place_note(os.replace)
         except OSError:
             return  # without a note of ours, we never were alone
+
+    def _place_note(self, place: Callable[[Path, Path], None]) -> None:
+        """Write the note under another name, then give it its own: half a note would look like somebody else's.
+
+        ``os.link`` raises FileExistsError where there is a note; where links aren't possible, looking first must do.
+        """
         self._note |= {"since": datetime.now(UTC).isoformat(timespec="seconds"), "disturbed": self._disturbed}
+        temporary = self.note_path.with_name(f".{uuid4().hex}.tmp")
         try:
-            os.write(descriptor, json.dumps(self._note).encode())
-        except OSError:
-            self._remove_note()  # half a note would look like somebody else's
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            try:
+                os.write(descriptor, json.dumps(self._note).encode())
+            finally:
+                os.close(descriptor)
+            try:
+                place(temporary, self.note_path)
+            except FileExistsError:
+                raise
+            except OSError:
+                if self.note_path.exists() and place is os.link:
+                    raise FileExistsError from None
+                os.replace(temporary, self.note_path)
         finally:
-            os.close(descriptor)
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
 
     def _remove_note(self) -> None:
         with contextlib.suppress(OSError):

@@ -63,11 +63,17 @@ def standing(old: Row | None, row: Row) -> str:
     return "newer" if old.epoch > row.epoch else "older"
 
 
-def wanted(table: Table, row: Row, *, overwrite: bool) -> bool:
-    """Whether a row from elsewhere is to be put into the table; ClassifierExists if a different one is there."""
+def wanted(table: Table, row: Row, *, overwrite: bool, mend: bool = False) -> bool:
+    """Whether a row from elsewhere is to be put into the table; ClassifierExists if a different one is there.
+
+    The same one is put if it brings missing weights, where mending was asked, or where replacing was and takes none.
+    """
     old = table.get(row.key)
-    if old is None or standing(old, row) == "same":
-        return old is None or (old.size or 0) < (row.size or 0)
+    if old is None:
+        return True
+    if standing(old, row) == "same":
+        gain = (row.size or 0) - (old.size or 0)
+        return mend or gain > 0 or (overwrite and gain == 0)
     if overwrite:
         return True
     epochs = f"epoch {_text(old.epoch)} here, {_text(row.epoch)} there"

@@ -242,18 +242,14 @@ class _Puller:
             raise NoSpace(message)
 
     def _adopt(self, rows: Sequence[Row], plan: Mapping[Key, str]) -> None:
-        """Fetch the statuses of one name and take them in; what is damaged here makes room when all has come."""
+        """Fetch the statuses of one name and take them in; what is damaged here is replaced by the same."""
         parcels = [self._steady(row) for row in rows]
-        for i, row in enumerate(rows):
-            if plan[row.key] in ("damaged", "incomplete"):
-                parcels[i] = self._make_room(parcels[i])
-        self.registry.adopt(parcels, overwrite=self.terms.overwrite)
+        damaged = {row.key for row in rows if plan[row.key] in ("damaged", "incomplete")}
+        parcels = [self._with_own_weights(each) if each.row.key in damaged else each for each in parcels]
+        self.registry.adopt(parcels, overwrite=self.terms.overwrite, mend=damaged)
 
-    def _make_room(self, parcel: Parcel) -> Parcel:
-        """Take out a row that says that its files are complete, and errs; one that knows better is completed.
-
-        Weights that are good here, and that weren't asked for, come back with the parcel.
-        """
+    def _with_own_weights(self, parcel: Parcel) -> Parcel:
+        """A parcel with the weights that are good here, if it has none because they weren't asked for."""
         row = parcel.row
         local = next((each for each in self.registry.rows() if each.key == row.key), None)
         if local is None or standing(local, row) != "same":
@@ -265,8 +261,6 @@ class _Puller:
                 check(tar, Stamp(**stamp))
                 kept["tar"] = self.folder / f"{uuid4().hex}.tar"
                 link_or_copy(tar, kept["tar"])
-        if "tar" in kept or (local.size or 0) >= (row.size or 0):
-            self.registry.remove(*row.key)
         return replace(parcel, files=kept)
 
     def _steady(self, row: Row) -> Parcel:

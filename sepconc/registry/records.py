@@ -16,7 +16,7 @@ from sepconc.registry.names import snapshot_epoch
 from sepconc.registry.table import Row, clean_cell
 
 FORMAT_VERSION = 1
-RESERVED = ("format_version", "name", "status", "files", "updated_from")
+RESERVED = ("format_version", "name", "status", "files", "updated_from", "cells")
 _EPOCH = re.compile(r"[0-9]{1,18}")
 _OURS = ("name", "status", "filename", "size", "sha256")
 
@@ -58,7 +58,8 @@ def full_record(
 ) -> dict[str, Any]:
     """The caller's record with the registry's own keys, which replace any of the same name.
 
-    ``updated_from`` lists the files of the row's earlier records with the same histories and tensors.
+    ``cells`` are the row's other columns, so that a row that is lost can be made again; ``updated_from`` lists the
+    files of the row's earlier records with the same histories and tensors.
     """
     own = {
         "format_version": FORMAT_VERSION,
@@ -66,6 +67,7 @@ def full_record(
         "status": row.status,
         "files": {kind: stamp._asdict() for kind, stamp in stamps.items()},
         "updated_from": list(updated_from),
+        "cells": {column: text for column, text in row.cells().items() if column not in _OURS},
     }
     return own | {key: value for key, value in record.items() if key not in own}
 
@@ -115,6 +117,9 @@ def _problem(record: Any, row: Row) -> str:
         return "doesn't say which files belong to it"
     if not all(_is_stamp(stamp) for stamp in stamps.values()):
         return "has no usable size and SHA-256 of its files"
+    before = record.get("updated_from", [])
+    if not isinstance(before, list) or not all(isinstance(name, str) for name in before):
+        return "doesn't say which records it replaced (updated_from must be a list of file names)"
     return ""
 
 

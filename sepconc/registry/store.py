@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from sepconc.registry.names import check_name, check_status, close_names, status
 from sepconc.registry.parcels import Parcel, standing, wanted
 from sepconc.registry.records import Stored, checked_cells, read_record, refuse_other_weights
 from sepconc.registry.states import StateFiles, make_folder
-from sepconc.registry.table import COLUMNS, Row, Table, report
+from sepconc.registry.table import COLUMNS, Key, Row, Table, report
 
 if TYPE_CHECKING:
     import pandas
@@ -265,8 +265,8 @@ class Registry:
             refuse_other_weights(old, record, expect)
             changed = change(dict(record))
             updated_from = [*record.get("updated_from", []), old.filename]
-            new = self._states.rewrite(old, replace(old, filename=filename), record, changed, updated_from)
-            return Change(put=[Row.from_cells({**new.cells(), **cells})])
+            new = Row.from_cells({**replace(old, filename=filename).cells(), **cells})
+            return Change(put=[self._states.rewrite(old, new, record, changed, updated_from)])
 
         with self._removing_on_error([filename]):
             return self._commit(prepare).put[0]
@@ -294,7 +294,7 @@ class Registry:
         """
         return standing(self._table().get(row.key), row)
 
-    def adopt(self, parcels: Sequence[Parcel], *, overwrite: bool = False) -> list[Row]:
+    def adopt(self, parcels: Sequence[Parcel], *, overwrite: bool = False, mend: Collection[Key] = ()) -> list[Row]:
         """Take classifiers from elsewhere in, all in one commit, after every file was compared with what is recorded.
 
         Parameters
@@ -302,7 +302,9 @@ class Registry:
         parcels : sequence of Parcel
             Of distinct names and statuses. One that is here already is passed over, unless it brings missing weights.
         overwrite : bool
-            Whether a different one that is here is replaced.
+            Whether one that is here is replaced, be it different or the same.
+        mend : collection of (name, status)
+            The ones that are replaced by the same, because their files here are damaged.
 
         Returns
         -------
@@ -324,7 +326,7 @@ class Registry:
         rows: list[Row] = []
 
         def prepare(table: Table) -> Change:
-            new = [row for row in rows if wanted(table, row, overwrite=overwrite)]
+            new = [row for row in rows if wanted(table, row, overwrite=overwrite, mend=row.key in mend)]
             return Change(put=new)
 
         for parcel in parcels:
@@ -443,11 +445,12 @@ class Registry:
             rows = [row for row in table.rows() if row.name == name and only in (None, row.status)]
             if not rows:
                 raise self._not_found(table, name, only)
+            taken = [row for row in table.rows() if row.name == new]
             if not overwrite:
-                self._refuse_existing(table, new, [row.status for row in rows])
+                self._refuse_existing(table, new, [row.status for row in (taken if only is None else rows)])
             put = [self._renamed(row, new, filenames, keep=keep) for row in rows]
             statuses = {row.status for row in put}
-            mixed = [row.key for row in table.rows() if row.name == new and row.status not in statuses]
+            mixed = [row.key for row in taken if row.status not in statuses]
             drop = [*([] if keep else [row.key for row in rows]), *(mixed if only is None else [])]
             return Change(put=put, drop=drop)
 

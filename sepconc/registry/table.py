@@ -25,7 +25,7 @@ _LONGEST_CELL = 100_000  # characters; the csv module reads fields of up to 131,
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One line of the table: where one status of one classifier lies, and what it is.
 

@@ -162,6 +162,18 @@ def test_a_different_one_of_the_same_name_is_replaced_only_when_asked(elsewhere,
     assert tools.loaded_value(elsewhere, "net") == 1
 
 
+@pytest.mark.parametrize("kind", ["classif", "npz", "tar"])
+def test_damaged_files_are_repaired_by_importing_again(elsewhere, packed, tools, kind):
+    import_archive(elsewhere, packed)
+    path = elsewhere.paths(elsewhere.find("other"))[kind]
+    path.write_bytes(path.read_bytes()[:-1])
+    try:
+        import_archive(elsewhere, packed, overwrite=True)
+        assert tools.loaded_value(elsewhere, "other") == 2
+    finally:
+        elsewhere.remove("other")
+
+
 # ---- exporting --------------------------------------------------------------------------------------------------
 
 

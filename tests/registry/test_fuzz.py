@@ -110,7 +110,7 @@ def test_any_record(data):
         path = registry.paths(registry.find("net"))["classif"]
         record = json.loads(path.read_text())
         for _ in range(data.draw(st.integers(1, 3))):
-            keys = [*(set(record) - {"updated_from"}), "cells", "learned", "provenance", "arch"]
+            keys = [*record, "learned", "provenance", "arch"]
             place, key = record, data.draw(st.sampled_from(sorted(keys)))
             if isinstance(record.get(key), dict) and record[key] and data.draw(st.booleans()):
                 place, key = record[key], data.draw(st.sampled_from(list(record[key])))
@@ -122,7 +122,6 @@ def test_any_record(data):
         use(registry)
 
 
-@pytest.mark.xfail(reason="what a record says of its predecessors isn't checked before it is used")
 @pytest.mark.parametrize("value", [None, 7, "x", [None], {"a": 1}])
 def test_strange_predecessors(value):
     with stored() as registry:

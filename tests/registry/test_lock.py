@@ -121,7 +121,7 @@ def test_without_a_note_nobody_knows(csv_path, monkeypatch):
 
     with RegistryLock(csv_path, 1) as lock:
         pass
-    monkeypatch.setattr("sepconc.registry.lock.os.write", refuse)
+    monkeypatch.setattr("sepconc.registry.lock.os.write", refuse)  # of the note, for instance on a full disk
     with RegistryLock(csv_path, 1) as lock:
         assert not lock.was_alone()
     assert not lock.note_path.exists()
