@@ -220,8 +220,10 @@ def _opened(source: Path) -> Iterator[tuple[zipfile.ZipFile, list[Packed], dict[
     except FileNotFoundError as error:
         message = f"{source} doesn't exist. Give a file that sepconc export wrote."
         raise CorruptFile(message) from error
-    except PermissionError as error:
-        message = f"{source} can't be read: {error.strerror or error}. Check its permissions."
+    except OSError as error:
+        if isinstance(error, SepConcError):
+            raise
+        message = f"{source} can't be read: {error.strerror or error}. Check its permissions and the disk."
         raise CorruptFile(message) from error
 
 

@@ -330,6 +330,7 @@ def test_after_a_cut_the_file_goes_on_where_it_stopped(heavy, server, monkeypatc
 
 
 def test_cuts_without_end_are_not_endured(heavy, server, connections):
+    save(heavy.there, "big", 5, size=10 * BYTES)  # more than what comes after a kill, out of buffers
     progress, _, _ = killing(server, heavy, lambda done, total: True, times=100)
     with pytest.raises(PullError, match="was tried again several times"):
         pull(["big"], "lab", Terms(weights=True, progress=progress, pauses=(0, 0, 0)))
