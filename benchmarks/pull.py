@@ -26,10 +26,10 @@ import paramiko
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "registry"))
 from sshd import Sshd, find_sshd, serving
 
-from sepconc.registry.addresses import find_remote
-from sepconc.registry.download import Download, Line
 from sepconc.registry.files import Stamp
-from sepconc.registry.remote import connect
+from sepconc.registry.ssh.addresses import find_remote
+from sepconc.registry.ssh.connection import connect
+from sepconc.registry.ssh.download import Download, Line
 
 
 def make_file(path: Path, megabytes: int) -> Stamp:

@@ -27,6 +27,8 @@ BENCHMARKS = {
     "scattering3d": ("Three-dimensional scattering", ["--large"]),
     "feature_cache": ("Features computed once", []),
     "input_path": ("The input path of a training", []),
+    "listing": ("Listing and loading of a thousand classifiers", []),
+    "pull": ("Fetching a file of 200 MB over SSH", []),
 }
 ON_A_GPU_ONLY = ("cuda2d",)
 ON_A_GPU = {"scattering2d": ["--large", "--device", "cuda"], "input_path": ["--device", "cuda"]}

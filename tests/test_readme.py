@@ -29,11 +29,18 @@ def demo_commands() -> list[str]:
     return [re.sub(r".*\$\(BIN\)/(python )?", r"\1", line) for line in recipe.splitlines() if "$(DEMO_CONFIG)" in line]
 
 
+def registry_commands() -> list[str]:
+    """Those of the registry's chapter that need no other machine and no older registry."""
+    lines = re.findall(r"^\$ (sepconc .*)$", "\n".join(blocks("console")), flags=re.MULTILINE)
+    return [line for line in lines if line.split()[1] not in ("pull", "import-legacy")]
+
+
 def test_the_readme_has_the_two_commands_and_the_tour():
     assert "make demo" in README
     assert "make test" in README
     assert len(blocks("bash")) >= 5
     assert len(blocks("python")) >= 3
+    assert len(registry_commands()) >= 5
 
 
 @pytest.mark.slow
@@ -46,6 +53,9 @@ def test_the_demo_and_the_tour_run_as_written(monkeypatch, capsys):
     for line in "\n".join(blocks("bash")).splitlines():
         if line and not line.startswith(("source ", "export ")):
             assert run(line) == 0, line
+    (REPOSITORY / "build" / "first-blocks.zip").unlink(missing_ok=True)
+    for line in registry_commands():
+        assert run(line) == 0, line
     names = {}
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), names)

@@ -9,7 +9,7 @@ from typing import Any
 from sepconc.cli.options import Parser, add_fields, step_lr
 from sepconc.errors import BadParameter
 from sepconc.params.archs import list_archs
-from sepconc.registry.legacy_import import Outcome, import_wcnn
+from sepconc.registry.legacy.importing import Outcome, import_wcnn
 from sepconc.registry.names import check_name, check_status
 from sepconc.registry.store import configured_registry
 from sepconc.report import table

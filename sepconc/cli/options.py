@@ -136,7 +136,8 @@ def add_data_options(parser: argparse.ArgumentParser, *, evaluating: bool) -> No
     group.add_argument(
         "--class-indices",
         metavar="FILE",
-        help="classes kept: a .npy or text file of numbers, or imagenet10, imagenet20, imagenet100",
+        help="classes kept: numbers with commas (1,3,7), a .npy or text file of numbers, or imagenet10, imagenet20, "
+        "imagenet100",
     )
     choice = "test" if evaluating else "train"
     group.add_argument("--split", choices=SPLITS, help=f"part of the data set (default: {choice})")

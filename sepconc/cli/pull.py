@@ -9,7 +9,7 @@ from typing import Any, Self, TextIO
 
 from sepconc.cli.options import Parser
 from sepconc.config import load_config
-from sepconc.registry.pull import Pulled, Terms, pull, remote_rows
+from sepconc.registry.ssh.pull import Pulled, Terms, pull, remote_rows
 from sepconc.report import registry_table, table
 
 _PULL_EPILOG = """\

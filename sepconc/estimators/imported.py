@@ -23,7 +23,7 @@ from sepconc.estimators import fitting, persistence
 from sepconc.estimators.factory import make_classifier
 from sepconc.params.archs import find_arch, resolve
 from sepconc.params.field import check_params, param_infos
-from sepconc.registry.legacy_separation import Checkpoint, read_args, read_checkpoint
+from sepconc.registry.legacy.separation import Checkpoint, read_args, read_checkpoint
 from sepconc.registry.store import configured_registry
 from sepconc.registry.table import Row
 from sepconc.scores import EvalScores, Records, Score

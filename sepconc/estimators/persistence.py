@@ -35,7 +35,7 @@ from sepconc.params.archs import find_arch, resolve
 from sepconc.params.field import check_names, check_params, param_infos
 from sepconc.params.training import TrainingParams
 from sepconc.registry.names import snapshot_epoch
-from sepconc.registry.pull import Terms, fetch_missing
+from sepconc.registry.ssh.pull import Terms, fetch_missing
 from sepconc.registry.store import configured_registry
 from sepconc.registry.table import Row
 from sepconc.scores import EvalScores

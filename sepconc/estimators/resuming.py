@@ -134,9 +134,10 @@ def _data_differences(clf: ImageClassifier, record: Mapping[str, Any]) -> Iterab
     known, given = learned["dataset"], clf.dataset_
     moved = _is_path(known["name"]) and _is_path(given["name"]) and known.get("checksum") == given["checksum"]
     for key, label in (("name", "data set"), ("split", "split"), ("images", "number of training images")):
-        if given[key] != known[key] and not (moved and key == "name"):
+        if known[key] is not None and given[key] != known[key] and not (moved and key == "name"):
             yield f"{label} {known[key]} (stored) instead of {given[key]}"
-    if given["checksum"] != known.get("checksum") and given["images"] == known["images"]:
+    checksum = known.get("checksum")  # None, as the number of images may be: another program's training
+    if checksum is not None and given["checksum"] != checksum and given["images"] == known["images"]:
         yield "training images with another checksum"
 
 

@@ -19,7 +19,7 @@ from sepconc.params import archs
 from sepconc.params.archs import Arch
 from sepconc.params.field import param, params
 from sepconc.params.training import TrainingParams
-from sepconc.registry.legacy_import import import_wcnn
+from sepconc.registry.legacy.importing import import_wcnn
 from sepconc.registry.store import configured_registry
 
 DATASETS = {

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from sepconc.errors import CorruptFile, UnsafeFile
-from sepconc.registry.legacy_separation import our_name, read_args, read_checkpoint
+from sepconc.registry.legacy.separation import our_name, read_args, read_checkpoint
 
-from .older import write_archive
+from ..older import write_archive
 
 MLP = {f"0.module.classifier.classifier.{i}.{kind}": None for i in (0, 3, 6) for kind in ("weight", "bias")}
 NAMES = {

@@ -19,18 +19,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from sepconc.errors import BadParameter, ClassifierExists, CorruptFile, NoSpace, PullError, UnsafeFile
-from sepconc.registry.addresses import Address, find_remote
-from sepconc.registry.download import PAUSES, Changing, Download, Line
 from sepconc.registry.files import Stamp, check, link_or_copy
 from sepconc.registry.names import check_name, check_status
 from sepconc.registry.parcels import Parcel, standing
 from sepconc.registry.records import read_record
-from sepconc.registry.remote_table import RemoteTable, select, split_wanted
+from sepconc.registry.ssh.addresses import Address, find_remote
+from sepconc.registry.ssh.download import PAUSES, Changing, Download, Line
+from sepconc.registry.ssh.table import RemoteTable, select, split_wanted
 from sepconc.registry.store import Registry, configured_registry
 from sepconc.registry.table import Key, Row
 
 if TYPE_CHECKING:
-    from sepconc.registry.remote import Secrets, Session
+    from sepconc.registry.ssh.authentication import Secrets
+    from sepconc.registry.ssh.connection import Session
 
 LARGEST_RECORD = 1 << 28  # bytes
 LARGEST_FILE = 1 << 40  # a terabyte: no classifier is as large
@@ -168,7 +169,8 @@ def _has_weights(registry: Registry, row: Row) -> bool:
 
 def _connecting(address: Address, terms: Terms) -> "Callable[[], Session]":
     """How to connect, time and again: a secret is asked for once, a new key accepted once."""
-    from sepconc.registry.remote import Secrets, connect
+    from sepconc.registry.ssh.authentication import Secrets
+    from sepconc.registry.ssh.connection import connect
 
     secrets = terms.secrets or Secrets()
     return lambda: connect(address, accept_new=terms.accept_new, secrets=secrets, silence=terms.silence)

@@ -21,7 +21,7 @@ know where it came from:
     Commit, script and arguments of the table; date, device; ``imported``: program, names, file, size and SHA-256.
 ``legacy``
     ``class`` and ``attributes``: every attribute of the pickled estimator, coded as
-    :mod:`sepconc.registry.legacy_plain` says, but for :data:`MOVED`, which are complete elsewhere.
+    :mod:`sepconc.registry.legacy.plain` says, but for :data:`MOVED`, which are complete elsewhere.
 
 Histories: ``losses``, ``grads.<l>`` (one per regularised tensor), ``scores.<n>`` and ``legacy.<n>`` (arrays of the
 attributes). Tensors: ``net``, ``optimizer`` and ``lr_scheduler`` of the ``.tar`` as they are, with the program's keys.
@@ -39,8 +39,8 @@ from typing import Any
 
 import numpy as np
 
-from sepconc.registry.legacy_plain import encode
-from sepconc.registry.legacy_values import Inert, Refused
+from sepconc.registry.legacy.plain import encode
+from sepconc.registry.legacy.values import Inert, Refused
 from sepconc.scores import EvalScores, Records, Score
 
 MOVED = ("losses_", "grads_", "eval_scores_")
@@ -142,7 +142,7 @@ def convert(content: Any, cells: Mapping[str, str]) -> Converted:
     Parameters
     ----------
     content : object
-        What :func:`sepconc.registry.legacy.read_record` gave.
+        What :func:`sepconc.registry.legacy.archives.read_record` gave.
     cells : mapping
         The row of the older table.
 

@@ -1,4 +1,4 @@
-"""Between what :mod:`sepconc.registry.legacy_pickle` reads and what a record holds: JSON and arrays, nothing lost.
+"""Between what :mod:`sepconc.registry.legacy.pickles` reads and what a record holds: JSON and arrays, nothing lost.
 
 Numbers, text, None, lists and dictionaries with text keys stay what they are. Everything else is a dictionary with a
 ``type``:
@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from sepconc.registry.legacy_values import Inert, Name
+from sepconc.registry.legacy.values import Inert, Name
 
 _LONG = 1000
 

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from sepconc.errors import CorruptFile
 from sepconc.registry import files
 from sepconc.registry.files import Stamp
-from sepconc.registry.legacy import read_states
+from sepconc.registry.legacy.archives import read_states
 from sepconc.registry.names import shown
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sepconc.errors import HostKeyError
-from sepconc.registry.ssh_hosts import SshHost
+from sepconc.registry.ssh.hosts import SshHost
 
 _log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ Python's own unpickler calls what a file tells it to; a restricted one (:class:`
 or ``torch.load(weights_only=True)`` with stand-ins, which was broken twice) still runs ``__setstate__`` and ``__new__``
 and asks for as much memory as the file says. Here the operations are carried out on a stack of plain values: the ones
 that are enough for what ``torch.save`` writes (protocol 2 and later), and no others. What a file names must be on the
-list of :mod:`sepconc.registry.legacy_values`, which says what becomes of it.
+list of :mod:`sepconc.registry.legacy.values`, which says what becomes of it.
 
 Sizes are bounded: the operations, the depth, and the number of values after every reference was followed, so that a
 short file can't stand for an endless one.
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from sepconc.registry.legacy_values import (
+from sepconc.registry.legacy.values import (
     OLDER_PROGRAM,
     STORAGES,
     VALUES,

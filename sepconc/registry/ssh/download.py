@@ -13,7 +13,7 @@ from sepconc.errors import PullError
 from sepconc.registry.files import Stamp, write_error
 
 if TYPE_CHECKING:
-    from sepconc.registry.remote import Session
+    from sepconc.registry.ssh.connection import Session
 
 PAUSES = (0.0, 1.0, 2.0, 4.0, 8.0)  # seconds before each new attempt to connect
 T = TypeVar("T")
@@ -55,7 +55,7 @@ class Line:
         PullError
             Whatever ``work`` meets but a cut; and a cut after the last attempt.
         """
-        from sepconc.registry.remote import ConnectionLost
+        from sepconc.registry.ssh.connection import ConnectionLost
 
         is_cut = False
         while True:

@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from sepconc.errors import CorruptFile, SepConcError, UnsafeFile
-from sepconc.registry.legacy import read_record, read_states
-from sepconc.registry.legacy_values import Inert
+from sepconc.registry.legacy.archives import read_record, read_states
+from sepconc.registry.legacy.values import Inert
 
-from .older import Program, write_archive
+from ..older import Program, write_archive
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from sepconc.errors import HostKeyError
-from sepconc.registry.host_keys import check_host_key, fingerprint, known_keys
-from sepconc.registry.ssh_hosts import SshHost
+from sepconc.registry.ssh.host_keys import check_host_key, fingerprint, known_keys
+from sepconc.registry.ssh.hosts import SshHost
 
-from ..conftest import need
+from ...conftest import need
 
 KIND = "ssh-ed25519"
 KEY, OTHER = (b"\0\0\0\x0bssh-ed25519\0\0\0 " + bytes([sign]) * 32 for sign in (1, 2))

@@ -26,13 +26,13 @@ from sepconc.errors import (
     RegistryError,
     UnsafeFile,
 )
-from sepconc.registry import download, remote
-from sepconc.registry import pull as pulling
-from sepconc.registry.pull import Terms, fetch_missing, pull, remote_rows
-from sepconc.registry.remote import Session
+from sepconc.registry.ssh import connection, download
+from sepconc.registry.ssh import pull as pulling
+from sepconc.registry.ssh.connection import Session
+from sepconc.registry.ssh.pull import Terms, fetch_missing, pull, remote_rows
 from sepconc.registry.store import Registry
 
-from .ssh_place import Place, a_server
+from ..ssh_place import Place, a_server
 
 BYTES = 16_000_000  # of the weights that are cut on their way: more than can be under way at once
 
@@ -283,8 +283,8 @@ def test_fetch_missing_asks_only_for_what_is_missing(place):
 def connections(monkeypatch) -> list[Session]:
     """The sessions that are made."""
     made: list[Session] = []
-    real = remote.connect
-    monkeypatch.setattr(remote, "connect", lambda *args, **more: made.append(real(*args, **more)) or made[-1])
+    real = connection.connect
+    monkeypatch.setattr(connection, "connect", lambda *args, **more: made.append(real(*args, **more)) or made[-1])
     return made
 
 
@@ -524,7 +524,7 @@ def test_what_does_not_fit_is_refused_before_it_comes(place, monkeypatch):
     pull(["net"], "lab")  # without them it fits
 
 
-@pytest.mark.parametrize(("kind", "limit"), [("csv", "remote_table.LARGEST_TABLE"), ("classif", "pull.LARGEST_RECORD")])
+@pytest.mark.parametrize(("kind", "limit"), [("csv", "table.LARGEST_TABLE"), ("classif", "pull.LARGEST_RECORD")])
 def test_tables_and_records_are_bounded(place, kind, limit, monkeypatch):
     path = place.there.csv_path if kind == "csv" else file_there(place, kind)
     with open(path, "ab") as file:

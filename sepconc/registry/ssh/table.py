@@ -6,9 +6,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from sepconc.errors import BadName, ClassifierNotFound
-from sepconc.registry.addresses import Address
-from sepconc.registry.download import Line
 from sepconc.registry.names import check_name, check_status, close_names, shown, status_order
+from sepconc.registry.ssh.addresses import Address
+from sepconc.registry.ssh.download import Line
 from sepconc.registry.table import Key, Problem, Row, Table
 
 LARGEST_TABLE = 1 << 28  # bytes

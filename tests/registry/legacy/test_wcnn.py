@@ -14,14 +14,14 @@ import pytest
 import torch
 
 from sepconc.errors import BadParameter, CorruptFile, RegistryError, SepConcError, UnsafeFile
-from sepconc.registry.legacy import read_record
-from sepconc.registry.legacy_import import import_wcnn
-from sepconc.registry.legacy_plain import decode, encode
-from sepconc.registry.legacy_values import Inert, Name, Refused
-from sepconc.registry.legacy_wcnn import convert
+from sepconc.registry.legacy.archives import read_record
+from sepconc.registry.legacy.importing import import_wcnn
+from sepconc.registry.legacy.plain import decode, encode
+from sepconc.registry.legacy.values import Inert, Name, Refused
+from sepconc.registry.legacy.wcnn import convert
 from sepconc.scores import EvalScores
 
-from .older import WHEN, Program, write_archive, write_row
+from ..older import WHEN, Program, write_archive, write_row
 
 SAMPLES = {"R18C": "resnet18", "R18wyC": "dtcwpt_resnet18", "R18zh3wyC_mod": "dtcwpt_zhang_resnet18"}
 

@@ -2,7 +2,7 @@
 
 An archive is a zip file of stored members: one pickle, ``<folder>/data.pkl``, and a file of numbers for each storage
 of tensors. Of the two ways to read the pickle safely, ``torch.load(weights_only=True)`` with stand-ins and a machine of
-our own, this uses the second (:mod:`sepconc.registry.legacy_pickle`) for records: it knows fewer operations, calls
+our own, this uses the second (:mod:`sepconc.registry.legacy.pickles`) for records: it knows fewer operations, calls
 nothing at all, bounds memory, depth and time, and needs no torch. State dicts are read with ``weights_only=True`` after
 they passed the same machine: its list of names, its bounds, and no tensor larger than what is in the file.
 """
@@ -26,8 +26,8 @@ import numpy as np
 from sepconc.errors import CorruptFile, UnsafeFile
 from sepconc.registry import files
 from sepconc.registry.files import Stamp
-from sepconc.registry.legacy_pickle import LONGEST, read_pickle
-from sepconc.registry.legacy_values import Refused
+from sepconc.registry.legacy.pickles import LONGEST, read_pickle
+from sepconc.registry.legacy.values import Refused
 from sepconc.registry.names import shown
 
 LARGEST_RECORD = 1 << 29
@@ -48,7 +48,7 @@ class Record:
 
 
 def read_record(path: Path) -> Record:
-    """The content of a ``.classif`` of the WCNN program: see :func:`sepconc.registry.legacy_pickle.read_pickle`.
+    """The content of a ``.classif`` of the WCNN program: see :func:`sepconc.registry.legacy.pickles.read_pickle`.
 
     Raises
     ------

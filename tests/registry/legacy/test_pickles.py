@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sepconc.registry import legacy_pickle
-from sepconc.registry.legacy_pickle import read_pickle
-from sepconc.registry.legacy_values import Inert, Name, Refused
+from sepconc.registry.legacy import pickles
+from sepconc.registry.legacy.pickles import read_pickle
+from sepconc.registry.legacy.values import Inert, Name, Refused
 
 PROTOCOL = b"\x80\x02"
 STOP = b"."
@@ -295,11 +295,11 @@ def test_python_written_reduce_is_refused(sentinel):
     ],
 )
 def test_bombs_are_refused(what, reason, monkeypatch):
-    monkeypatch.setattr(legacy_pickle, "MOST_VALUES", 100_000)
+    monkeypatch.setattr(pickles, "MOST_VALUES", 100_000)
     if what == "operations":
-        monkeypatch.setattr(legacy_pickle, "MOST_OPERATIONS", 15_000)
+        monkeypatch.setattr(pickles, "MOST_OPERATIONS", 15_000)
     if what == "length":
-        monkeypatch.setattr(legacy_pickle, "LONGEST", 100)
+        monkeypatch.setattr(pickles, "LONGEST", 100)
     tracemalloc.start()
     with pytest.raises(Refused, match=reason):
         read_pickle(PROTOCOL + BOMBS[what] + STOP)

@@ -13,9 +13,9 @@ from sepconc._version import __version__
 from sepconc.errors import BadName, BadParameter, ClassifierExists, CorruptFile, UnsafeFile
 from sepconc.provenance import now
 from sepconc.registry.files import Stamp
-from sepconc.registry.legacy import read_record, read_states
-from sepconc.registry.legacy_values import Refused
-from sepconc.registry.legacy_wcnn import Converted, convert, gradients_of_states
+from sepconc.registry.legacy.archives import read_record, read_states
+from sepconc.registry.legacy.values import Refused
+from sepconc.registry.legacy.wcnn import Converted, convert, gradients_of_states
 from sepconc.registry.names import check_name
 from sepconc.registry.store import Registry
 from sepconc.registry.table import Problem, Row, Table
