@@ -15,7 +15,7 @@ from typing import Any
 
 from sepconc.cli import command
 from sepconc.cli.options import Parser
-from sepconc.errors import ClassifierNotFound, RegistryError, SepConcError
+from sepconc.errors import BadParameter, ClassifierNotFound, RegistryError, SepConcError
 from sepconc.registry import upkeep, verify
 from sepconc.registry.archive import contents, export, import_archive
 from sepconc.registry.names import check_name, check_status, status_order
@@ -39,22 +39,23 @@ def make_parser(name: str, prog: str) -> Parser:
 
 
 def verify_registry(options: dict[str, Any]) -> int:
-    """Print what is wrong; 0 if nothing is."""
+    """Print what is wrong; 0 if nothing is. ClassifierNotFound if there was nothing to look at under that name."""
     registry = configured_registry()
     pattern = options.get("pattern", "*")
+    _check_whole(pattern, "verify checks all of them. Give the name alone.")
     if options.get("rebuild"):
         _rebuild(registry, pattern, options)
     report = verify.verify(
         registry, pattern, quick=options.get("quick", False), older_than=options.get("older_than", _GRACE)
     )
+    if pattern != "*" and not report.rows and report.is_clean:
+        raise _nothing(registry, pattern, pattern, None)
     for finding in report.findings:
         print(finding)
     kinds = Counter(finding.kind for finding in report.findings)
     counted = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     looked = f"{_count(report.rows, 'row')}, {file_size(report.size)}"
-    if not report.rows and pattern != "*":
-        print(f'No classifier\'s name matches "{pattern}".')
-    elif report.is_clean:
+    if report.is_clean:
         print(f"Nothing is wrong ({looked} checked)" + (f"; remarks: {counted}." if counted else "."))
     else:
         print(f"Found: {counted} ({looked} checked).")
@@ -111,6 +112,7 @@ def _remove_row(registry: Registry, row: Row) -> None:
 
 def move(options: dict[str, Any]) -> None:
     """Rename a classifier."""
+    _check_whole(options["old"], "mv renames all of them. Copy it with sepconc cp, then remove it with sepconc rm.")
     rows = configured_registry().move(options["old"], options["new"], overwrite=options.get("overwrite", False))
     print(f"{options['old']} is called {options['new']} now ({_statuses(rows)}).")
 
@@ -171,6 +173,13 @@ def select(registry: Registry, patterns: Sequence[str]) -> list[Row]:
             raise _nothing(registry, pattern, name, status if colon else None)
         chosen |= {row.key: row for row in matching}
     return sorted(chosen.values(), key=lambda row: (row.name, status_order(row.status)))
+
+
+def _check_whole(name: str, next_step: str) -> None:
+    """BadParameter for ``NAME:STATUS`` where a command is about all statuses."""
+    if ":" in name:
+        message = f'"{name}" is one status, and {next_step}'
+        raise BadParameter(message)
 
 
 def _nothing(registry: Registry, pattern: str, name: str, status: str | None) -> SepConcError:

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from sepconc.cli import command
 from sepconc.cli.options import Parser
 from sepconc.config import load_config
 from sepconc.registry.ssh.pull import Pulled, Terms, pull, remote_rows
@@ -88,7 +89,11 @@ def list_remotes(options: dict[str, Any]) -> int:
     """Print the remotes of the configuration, or what one holds."""
     if "hostname" in options:
         rows = remote_rows(options["hostname"], Terms(accept_new=options.get("accept_new", False)))
-        print(registry_table([row for row in rows if fnmatchcase(row.name, options.get("pattern", "*"))]))
+        chosen = [row for row in rows if fnmatchcase(row.name, options.get("pattern", "*"))]
+        if rows and not chosen:
+            command.tell("sepconc remotes", "nothing matches.")
+        else:
+            print(registry_table(chosen))
         return 0
     remotes = load_config().remotes
     if not remotes:

@@ -21,7 +21,7 @@ from sepconc.errors import BadParameter, TrainingInterrupted, UnknownArchitectur
 from sepconc.params.archs import find_arch, list_archs, list_configs, resolve
 from sepconc.params.field import param_infos
 from sepconc.recipes import recipes
-from sepconc.registry.names import check_name
+from sepconc.registry.names import check_name, close_names
 from sepconc.registry.store import configured_registry
 from sepconc.report import operator_text, training_summary
 
@@ -194,7 +194,13 @@ class Training:
         return record["provenance"].get("options") or {}
 
     def _unknown(self) -> str:
-        return "was trained from Python" if configured_registry().statuses(self.name) else "isn't stored yet"
+        registry = configured_registry()
+        if registry.statuses(self.name):
+            record = registry.load(self.name, registry.latest(self.name).status, histories=False).record
+            imported = record["provenance"].get("imported")
+            return f"was imported (architecture {record['arch']})" if imported else "was trained from Python"
+        close = close_names(self.name, [*(row.name for row in registry.rows()), *recipes()])
+        return "isn't stored yet" + (f" (close names: {', '.join(close)})" if close else "")
 
     def _command(self) -> Any:
         """What is recorded: the command as typed, and the options that a later run starts from."""

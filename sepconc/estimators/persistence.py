@@ -355,6 +355,17 @@ def restore(clf: ImageClassifier, record: Mapping[str, Any], arrays: Mapping[str
     clf.fitted_params_ = architecture_params(clf)
 
 
+def _difference(found: Tensor, expected: Tensor) -> str:
+    """What keeps a tensor from taking the place of another one; empty if nothing does."""
+    if found.shape != expected.shape:
+        return f"has shape {tuple(found.shape)} instead of {tuple(expected.shape)}"
+    if found.is_meta or found.layout != torch.strided:
+        return "holds no plain numbers"
+    if found.dtype != expected.dtype:
+        return f"has type {found.dtype} instead of {expected.dtype}"
+    return "" if bool(torch.isfinite(found).all()) else "isn't finite"
+
+
 def load_weights(net: torch.nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     """Load a state dict strictly.
 
@@ -368,12 +379,9 @@ def load_weights(net: torch.nn.Module, state: Mapping[str, Tensor], what: str) -
     differences += [f"{key} is unknown" for key in state if key not in expected]
     state = {key: value for key, value in state.items() if isinstance(value, Tensor)}
     differences += [
-        f"{key} has shape {tuple(state[key].shape)} instead of {tuple(tensor.shape)}"
+        f"{key} {difference}"
         for key, tensor in expected.items()
-        if key in state and state[key].shape != tensor.shape
-    ]
-    differences += [
-        f"{key} isn't finite" for key in expected if key in state and not bool(torch.isfinite(state[key]).all())
+        if key in state and (difference := _difference(state[key], tensor))
     ]
     if differences:
         message = f"The weights of {what} don't fit the network: {'; '.join(differences[:3])}. They were not loaded."

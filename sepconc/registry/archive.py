@@ -64,6 +64,10 @@ def export(registry: Registry, rows: Sequence[Row], target: Path, *, overwrite: 
     if not 0 < 3 * len(rows) < MOST_MEMBERS:
         message = f"An archive holds 1 to {MOST_MEMBERS // 3:,} statuses of classifiers; got {len(rows):,}."
         raise BadParameter(message)
+    place = Path(os.path.realpath(target))
+    if place == registry.csv_path or place.is_relative_to(registry.folder):
+        message = f"{target} is a file of the registry itself; choose another one for the archive."
+        raise BadParameter(message)
     if os.path.lexists(target) and not overwrite:
         message = f"{target} is there already. Choose another file, or replace it with --overwrite (overwrite=True)."
         raise ClassifierExists(message)

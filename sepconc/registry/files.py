@@ -247,7 +247,14 @@ def read_tensors(path: Path, expected: Stamp) -> Any:
     import torch
 
     with _verified(path, expected) as file, _parsing(path, "a file of tensors that is safe to load"):
-        return torch.load(file, map_location="cpu", weights_only=True)
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:
+            if type(error).__name__ != "UnpicklingError":
+                raise
+            # torch's own text advises to load it all the same
+            message = "it holds other things than tensors and plain values, or no archive at all"
+            raise ValueError(message) from error
 
 
 def write_json(path: Path, value: Any) -> Stamp:

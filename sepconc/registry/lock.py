@@ -42,7 +42,8 @@ class RegistryLock:
         except Timeout as error:
             raise RegistryBusy(self._busy_message()) from error
         except (OSError, NotImplementedError) as error:
-            message = f"{self.csv_path} can't be locked: {error}. Check that you may write to {self.csv_path.parent}."
+            why = getattr(error, "strerror", None) or error
+            message = f"{self.csv_path} can't be locked: {why}. Check that you may write to {self.csv_path.parent}."
             raise RegistryError(message) from error
         self._leave_note()
         return self

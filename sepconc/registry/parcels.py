@@ -11,6 +11,8 @@ from sepconc.registry.files import Stamp
 from sepconc.registry.records import read_record
 from sepconc.registry.table import Row, Table
 
+_MOST_EXTRA = 20  # columns that aren't ours
+
 
 @dataclass(frozen=True)
 class Parcel:
@@ -50,6 +52,22 @@ def read_parcel(parcel: Parcel) -> dict[str, Any]:
             files.check(parcel.files[kind], Stamp(**stamp))
     files.read_npz(parcel.files["npz"], Stamp(**record["files"]["npz"]))
     return record
+
+
+def tame(row: Row) -> Row:
+    """A row without what could do harm in our table or on a terminal.
+
+    Signs that aren't printable are written out, and of columns that aren't ours the first few with plain names stay.
+    """
+    cells = {column: _plain(text) for column, text in row.cells().items()}
+    strange = [column for column, _ in row.extra if not (column.isidentifier() and column.isascii())]
+    for column in [*strange, *[column for column, _ in row.extra if column not in strange][_MOST_EXTRA:]]:
+        del cells[column]
+    return Row.from_cells(cells)
+
+
+def _plain(text: str) -> str:
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def standing(old: Row | None, row: Row) -> str:

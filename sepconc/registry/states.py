@@ -11,7 +11,7 @@ import numpy as np
 from sepconc.errors import CorruptFile, RegistryError
 from sepconc.registry import files
 from sepconc.registry.files import Stamp
-from sepconc.registry.parcels import Parcel, read_parcel
+from sepconc.registry.parcels import Parcel, read_parcel, tame
 from sepconc.registry.records import epoch_of, full_record, new_row
 from sepconc.registry.table import Row
 
@@ -78,7 +78,7 @@ class StateFiles:
 
     def adopt(self, parcel: Parcel, filename: str) -> Row:
         """Take the files of a parcel in under a stem, byte for byte, and check them where they lie then."""
-        row = replace(parcel.row, filename=filename)
+        row = replace(tame(parcel.row), filename=filename)
         self.make()
         taken = {kind: path for kind, path in self.paths(row).items() if kind in parcel.files}
         for kind, path in taken.items():

@@ -469,7 +469,7 @@ class Registry:
             if table.get((name, status)):
                 message = (
                     f'Classifier "{name}" with status "{status}" is in {self.csv_path.name} already. '
-                    "Choose another name, or overwrite it (overwrite=True)."
+                    "Choose another name, or replace it with --overwrite (overwrite=True)."
                 )
                 raise ClassifierExists(message)
 

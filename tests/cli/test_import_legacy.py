@@ -67,6 +67,13 @@ def test_imported_rows_are_listed_and_shown(older, sepconc):
     assert "Ft40YEx" in shown.out
 
 
+def test_train_says_that_a_name_was_imported(older, sepconc, train):
+    sepconc("import-legacy", older)
+    outcome = train("one")
+    assert outcome.code == 2
+    assert '"one" was imported (architecture dtcwpt_resnet18)' in outcome.err
+
+
 def test_architectures_that_are_not_here_yet_are_named(older, sepconc):
     sepconc("import-legacy", older)
     with pytest.raises(UnknownArchitecture, match='No architecture "dtcwpt_resnet18"'):

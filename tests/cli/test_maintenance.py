@@ -70,6 +70,7 @@ def test_help(sepconc, command):
         (["export", "net"], ["FILE"]),
         (["import"], ["FILE"]),
         (["verify", "--fast"], ["--fast"]),
+        (["verify", "net:e1"], ['"net:e1"', "name alone"]),
         (["gc", "--older-than", "soon"], ["'soon'", "seconds"]),
         (["gc", "--older-than", "-1"], ["--older-than"]),
         (["gc", "--older-than", "nan"], ["seconds"]),
@@ -79,7 +80,8 @@ def test_help(sepconc, command):
         (["rm", "a/b", "-y"], ["a/b"]),
         (["rm", "x*", "-y"], ["x*"]),
         (["mv", "nett", "new"], ['"nett"']),
-        (["mv", "net", "other"], ['"other"', "already"]),
+        (["mv", "net", "other"], ['"other"', "already", "--overwrite"]),
+        (["mv", "net:e1", "new"], ['"net:e1"', "sepconc cp"]),
         (["mv", "net", "../new"], ["../new"]),
         (["mv", "net", "net"], ["net"]),
         (["cp", "net:e9", "new"], ['"e9"']),
@@ -111,7 +113,10 @@ def test_verify_says_what_is_wrong(sepconc, registry):
     assert last.startswith("Found: 1 damaged (4 rows, ")
     assert sepconc("verify", "--quick").code == 1
     assert sepconc("verify", "oth*").code == 0
-    assert sepconc("verify", "x*").out == 'No classifier\'s name matches "x*".\n'
+    outcome = sepconc("verify", "x*")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert 'No classifier matches "x*". List them with "sepconc list".' in outcome.err
+    assert 'Close names: "other"' in sepconc("verify", "othr").err
 
 
 def test_verify_of_a_trained_classifier(sepconc, trained):

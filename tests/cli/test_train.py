@@ -757,6 +757,7 @@ def test_a_name_made_from_python_says_so(train, place):
     sepconc.AnalysisClassifier(frame_width=4, epochs=1, device="cpu").fit(X, y, name="arrays")
     one_line_error(train("arrays"), '"arrays" was trained from Python', "-a", "scatnet")
     one_line_error(train("nothing"), '"nothing" isn\'t stored yet', "-a")
+    one_line_error(train("arays"), '"arays" isn\'t stored yet (close names: arrays)', "-a")
 
 
 # ---------------------------------------------------------------------- measuring with -e

@@ -322,6 +322,13 @@ def retype(state):
     state["net"]["head.linear.bias"] = "text"
 
 
+def replacing_bias(replace):
+    def change(state):
+        state["net"]["head.linear.bias"] = replace(state["net"]["head.linear.bias"])
+
+    return change
+
+
 def all_of_them(state):
     state["net"] = {f"other.{key}": value for key, value in state["net"].items()}
 
@@ -334,6 +341,9 @@ def all_of_them(state):
         (reshape, r"head\.linear\.bias has shape \(3,\) instead of \(10,\)"),
         (spoil, r"head\.linear\.bias isn't finite"),
         (retype, r"head\.linear\.bias"),
+        (replacing_bias(torch.Tensor.double), r"bias has type torch\.float64 instead of torch\.float32"),
+        (replacing_bias(lambda bias: bias.to(torch.complex64)), r"bias has type torch\.complex64"),
+        (replacing_bias(lambda bias: bias.to("meta")), r"bias holds no plain numbers"),
         (all_of_them, r"is missing; .* is missing; .*They were not loaded"),
         (lambda state: state.pop("net"), "net"),
     ],

@@ -186,6 +186,15 @@ def test_a_file_that_is_there_is_kept_unless_asked(registry, packed, tmp_path):
     assert len(contents(packed)) == 1
 
 
+def test_the_registry_itself_is_no_place_for_an_archive(registry, tools):
+    tools.save_value(registry, "net", 1)
+    for target in (registry.csv_path, registry.folder / "net.zip"):
+        with pytest.raises(BadParameter, match="a file of the registry itself"):
+            export(registry, registry.rows(), target, overwrite=True)
+    assert tools.loaded_value(registry, "net") == 1
+    assert tools.left_over(registry) == []
+
+
 @pytest.mark.parametrize("kind", ["classif", "npz", "tar"])
 @pytest.mark.parametrize("damage", ["missing", "flipped", "longer"])
 def test_damage_is_noticed_and_no_archive_appears(damaged, tools, tmp_path, kind, damage):

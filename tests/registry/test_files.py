@@ -250,6 +250,13 @@ def test_a_header_that_promises_more_than_is_there_takes_no_memory(tmp_path):
         files.read_tensors(tmp_path / "big.tar", UNKNOWN)
 
 
+def test_nobody_is_advised_to_load_a_pickle_all_the_same(tmp_path):
+    (tmp_path / "x.tar").write_bytes(b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.")
+    with pytest.raises(CorruptFile, match="other things than tensors") as caught:
+        files.read_tensors(tmp_path / "x.tar", UNKNOWN)
+    assert "weights_only" not in str(caught.value)
+
+
 @pytest.mark.parametrize("text", [b"[" * 100_000, b"{", b"NaN", b'{"a": Infinity}', b"\xff\xfe", b'{"$odd": 1}', b""])
 def test_what_is_not_our_json_is_refused(tmp_path, text):
     path = tmp_path / "x.classif"

@@ -143,6 +143,17 @@ def test_an_unknown_hash_is_computed(registry, elsewhere, tools, caplog):
     assert any("can't be verified" in record.getMessage() for record in caplog.records)
 
 
+def test_strange_signs_and_columns_of_others_stay_outside(registry, elsewhere, tools):
+    tools.save_value(elsewhere, "net", 1)
+    given = parcel(elsewhere, "net")
+    extra = (("seed", "7"), ("a b", "x"), *((f"c{i}", "x") for i in range(300)))
+    (row,) = registry.adopt([Parcel(dataclasses.replace(given.row, script="\x1b[2J", extra=extra), given.files)])
+    assert row.script == r"\x1b[2J"
+    assert dict(row.extra)["seed"] == "7"
+    assert "a b" not in dict(row.extra)
+    assert len(row.extra) == 20
+
+
 def test_parcels_that_make_no_sense(registry, elsewhere, tools):
     tools.save_value(elsewhere, "net", 1)
     given = parcel(elsewhere, "net")

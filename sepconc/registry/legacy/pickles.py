@@ -39,6 +39,10 @@ LONGEST = 1 << 26
 MOST_OPERATIONS = 3_000_000
 MOST_VALUES = 6_000_000
 DEEPEST = 100
+MOST_COPIED = 1 << 28  # bytes, about: what is made of values that are there already
+MOST_TEXT = 1 << 27  # characters and bytes, counted at every reference
+MOST_NUMBERS = 1 << 30  # bytes of arrays, counted at every reference
+_ITEM = 32  # bytes of a copied item, about
 _PROTOCOLS = range(2, 6)
 _MARK = object()
 
@@ -65,19 +69,23 @@ def read_pickle(
         message = f"holds a pickle of {len(data):,} bytes, more than {LONGEST:,}"
         raise Refused(message)
     value = _Machine(storage, of_states).run(data)
-    check_size(value)
+    check_size(value, most_numbers=None if of_states else MOST_NUMBERS)
     return value
 
 
-def check_size(value: Any) -> None:
+def check_size(value: Any, *, most_numbers: int | None = MOST_NUMBERS) -> None:
     """Refuse a value that is nested too deeply, holds itself, or is too large once every reference is followed.
 
-    What describes an array that was never made is refused too.
+    What describes an array that was never made is refused too. ``most_numbers`` are the bytes of all arrays; None for
+    state dicts, whose arrays nobody copies.
     """
-    count, todo = 0, [iter((value,))]
+    count = text = numbers = 0
+    todo = [iter((value,))]
     while todo:
         for item in todo[-1]:
             count += 1
+            text += len(item) if isinstance(item, str | bytes) else 0
+            numbers += item.nbytes if isinstance(item, np.ndarray) else 0
             if type(item) in (Blank, Dtype, Storage):
                 message = "holds a part of an array or tensor by itself"
                 raise Refused(message, unsafe=False)
@@ -89,6 +97,9 @@ def check_size(value: Any) -> None:
             todo.pop()
         if count > MOST_VALUES:
             message = f"stands for more than {MOST_VALUES:,} values"
+            raise Refused(message)
+        if text > MOST_TEXT or (most_numbers is not None and numbers > most_numbers):
+            message = f"stands for {text:,} bytes of text and {numbers:,} of numbers, too many for its size"
             raise Refused(message)
         if len(todo) > DEEPEST:
             message = f"is nested more than {DEEPEST} deep"
@@ -111,6 +122,7 @@ class _Machine:
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
         self._storage = storage
+        self._copied = 0
 
     def run(self, data: bytes) -> Any:
         """Carry out every operation; give what is left."""
@@ -244,7 +256,19 @@ class _Machine:
         if name not in VALUES or type(what) is not Name:
             message = f'calls "{name}", which isn\'t on the list of what an older registry may'
             raise Refused(message)
+        self._charge(args)
         self._stack.append(VALUES[name](*args))
+
+    def _charge(self, parts: Any) -> None:
+        """Refuse to copy the same values again and again: a reference is short, and a copy isn't."""
+        for part in parts if isinstance(parts, tuple) else ():
+            if isinstance(part, list | tuple | set | dict):
+                self._copied += _ITEM * len(part)
+            elif isinstance(part, str | bytes):
+                self._copied += len(part)
+        if self._copied > MOST_COPIED:
+            message = f"makes copies of more than {MOST_COPIED:,} bytes"
+            raise Refused(message)
 
     def _new_object(self, _: None) -> None:
         what, args = self._pop_many(2)
@@ -265,6 +289,7 @@ class _Machine:
         elif type(top) is Dtype:
             top.order = byte_order(state)
         elif type(top) is Blank:
+            self._charge(state)
             self._stack[-1] = array = make_array(*state)
             self._memo.update(dict.fromkeys(top.places, array))
         elif not (self._of_states and type(top) is dict and type(state) is dict):

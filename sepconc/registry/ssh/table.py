@@ -7,12 +7,12 @@ from typing import Any
 
 from sepconc.errors import BadName, ClassifierNotFound
 from sepconc.registry.names import check_name, check_status, close_names, shown, status_order
+from sepconc.registry.parcels import tame
 from sepconc.registry.ssh.addresses import Address
 from sepconc.registry.ssh.download import Line
 from sepconc.registry.table import Key, Problem, Row, Table
 
 LARGEST_TABLE = 1 << 28  # bytes
-_MOST_EXTRA = 20  # columns that aren't ours
 _TOLD = 3  # problems of a table that are told one by one
 _log = logging.getLogger(__name__)
 
@@ -44,22 +44,6 @@ class RemoteTable:
             _tell(self._table.problems, self.where)
             self._data = data
         return self._table
-
-
-def tame(row: Row) -> Row:
-    """A row without what could do harm in our table or on a terminal.
-
-    Signs that aren't printable are written out, and of columns that aren't ours the first few with plain names stay.
-    """
-    cells = {column: _plain(text) for column, text in row.cells().items()}
-    strange = [column for column, _ in row.extra if not (column.isidentifier() and column.isascii())]
-    for column in [*strange, *[column for column, _ in row.extra if column not in strange][_MOST_EXTRA:]]:
-        del cells[column]
-    return Row.from_cells(cells)
-
-
-def _plain(text: str) -> str:
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def select(rows: Sequence[Row], wanted: Sequence[str], where: str) -> list[Row]:

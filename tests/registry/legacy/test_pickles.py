@@ -308,6 +308,23 @@ def test_bombs_are_refused(what, reason, monkeypatch):
     assert peak < 2**24
 
 
+@pytest.mark.parametrize(
+    ("limit", "value", "many", "reason"),
+    [
+        ("MOST_COPIED", [1] * 1000, name("builtins", "set") + b"h\x09\x85R", "makes copies"),
+        ("MOST_TEXT", "a" * 1000, b"h\x09", "stands for .* of text"),
+        ("MOST_NUMBERS", np.zeros(1000), b"h\x09", "bytes of text and .* of numbers"),
+    ],
+)
+def test_a_large_value_again_and_again_is_refused(limit, value, many, reason, monkeypatch):
+    """A reference takes two bytes of a file; what it stands for is copied, or written out, each time."""
+    monkeypatch.setattr(pickles, limit, 200_000)
+    body = pickle.dumps(value, 2)[:-1] + b"q\x09"
+    assert read_pickle(b"(".join((body[:2], body[2:])) + many * 5 + b"t" + STOP)
+    with pytest.raises(Refused, match=reason):
+        read_pickle(b"(".join((body[:2], body[2:])) + many * 300 + b"t" + STOP)
+
+
 def test_text_and_integers_of_any_claimed_length(sentinel):
     """A length without the bytes asks for no memory."""
     tracemalloc.start()
