@@ -27,6 +27,7 @@ BENCHMARKS = {
     "scattering3d": ("Three-dimensional scattering", ["--large"]),
     "feature_cache": ("Features computed once", []),
     "input_path": ("The input path of a training", []),
+    "twins": ("First layers and training steps of wavelet twins", []),
     "listing": ("Listing and loading of a thousand classifiers", []),
     "pull": ("Fetching a file of 200 MB over SSH", []),
 }
