@@ -46,3 +46,27 @@ def assert_dtype_is_preserved(transform, dtype):
     x = noise(*transform.input_shape, dtype=dtype)
     for module in (transform, transform.double(), transform.float()):
         assert module(x).dtype == dtype
+
+
+MEMORY_LAYOUTS = [
+    lambda x: x.to(memory_format=torch.channels_last),
+    lambda x: x.mT.contiguous().mT,
+    lambda x: torch.cat([x, x], dim=1)[:, ::2],
+    lambda x: x[:1].expand(4, -1, -1, -1),
+]
+"""Changes of images (4, C, H, W) into ones that aren't contiguous."""
+
+
+def value_and_gradient(function, x):
+    """What a transform gives, and the gradient of a weighted sum of its squares."""
+    z = x.clone().requires_grad_()
+    y = function(z)
+    weights = noise(*y.shape, seed=1).to(y)
+    (gradient,) = torch.autograd.grad((weights * y.square()).sum(), z)
+    return y.detach(), gradient
+
+
+def run_engine(engine, transform, x):
+    """The transform's function as an engine's module has it, on its images in one batch."""
+    images = x.reshape(-1, *x.shape[-2:])
+    return getattr(engine, transform.function)(images, transform.filters(x.dtype), transform.geometry)

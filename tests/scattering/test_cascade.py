@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transform_checks import error, noise
+from transform_checks import MEMORY_LAYOUTS, error, noise, value_and_gradient
 
 from sepconc.scattering import PhaseScattering2D, Scattering2D
 from sepconc.scattering.engines import cascade, primitives
@@ -66,14 +66,6 @@ def run(transform, x, options=OPTIONS):
     return function(images, transform.filters(x.dtype), transform.geometry, options).unflatten(0, x.shape[:-2])
 
 
-def value_and_gradient(function, x):
-    z = x.clone().requires_grad_()
-    y = function(z)
-    weights = noise(*y.shape, seed=1).to(y)
-    (gradient,) = torch.autograd.grad((weights * y.square()).sum(), z)
-    return y.detach(), gradient
-
-
 def assert_agree(transform, x):
     found = value_and_gradient(lambda z: run(transform, z), x)
     expected = value_and_gradient(transform, x.double())
@@ -132,12 +124,7 @@ def test_any_number_of_images(transform, dtype, batch):
 @both_transforms
 @pytest.mark.parametrize(
     "change",
-    [
-        lambda x: x.to(memory_format=torch.channels_last),
-        lambda x: x.mT.contiguous().mT,
-        lambda x: torch.cat([x, x], dim=1)[:, ::2],
-        lambda x: x[:1].expand(4, -1, -1, -1),
-    ],
+    MEMORY_LAYOUTS,
 )
 def test_memory_layouts(transform, change):
     x = change(noise(4, 2, 12, 9))

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 import torch
-from transform_checks import error, noise
+from transform_checks import MEMORY_LAYOUTS, error, noise
 
 from sepconc.errors import EngineUnavailable
 from sepconc.scattering import PhaseScattering2D, Scattering2D, engines
@@ -93,12 +93,7 @@ def test_more_groups_than_are_in_memory_at_once():
 @pytest.mark.parametrize("make", [make_scattering(2, (12, 10), 4), make_phase((12, 10), 4)])
 @pytest.mark.parametrize(
     "change",
-    [
-        lambda x: x.to(memory_format=torch.channels_last),
-        lambda x: x.mT.contiguous().mT,
-        lambda x: torch.cat([x, x], dim=1)[:, ::2],
-        lambda x: x[:1].expand(4, -1, -1, -1),
-    ],
+    MEMORY_LAYOUTS,
 )
 def test_memory_layouts(make, change):
     x = change(noise(4, 2, 12, 10))

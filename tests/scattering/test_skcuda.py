@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transform_checks import error, noise
+from transform_checks import error, noise, run_engine, value_and_gradient
 
 from sepconc.errors import EngineUnavailable
 from sepconc.scattering import PhaseScattering2D, Scattering2D, engines
@@ -99,21 +99,8 @@ def as_c(argument):
     return kinds[type(argument)](int(argument))
 
 
-def value_and_gradient(function, x):
-    z = x.clone().requires_grad_()
-    y = function(z)
-    weights = noise(*y.shape, seed=1).to(y)
-    (gradient,) = torch.autograd.grad((weights * y.square()).sum(), z)
-    return y.detach(), gradient
-
-
-def run(engine, transform, x):
-    images = x.reshape(-1, *x.shape[-2:])
-    return getattr(engine, transform.function)(images, transform.filters(x.dtype), transform.geometry)
-
-
 def assert_agree(engine, transform, x):
-    found = value_and_gradient(lambda z: run(engine, transform, z), x)
+    found = value_and_gradient(lambda z: run_engine(engine, transform, z), x)
     expected = value_and_gradient(lambda z: transform(z.reshape(-1, *z.shape[-2:])), x.double())
     for value, wanted in zip(found, expected, strict=True):
         assert value.dtype == x.dtype
@@ -155,7 +142,7 @@ def test_one_pixel_that_is_not_finite(on_host, value):
     for transform in (scattering(2, (12, 9), 3), PhaseScattering2D((12, 9), 3, engine="reference")):
         x = noise(3, 12, 9)
         x[1, 5, 5] = value
-        y = run(on_host, transform, x)
+        y = run_engine(on_host, transform, x)
         assert y[1].isnan().all()
         assert y[[0, 2]].isfinite().all()
 
@@ -165,14 +152,14 @@ def test_one_pixel_that_is_not_finite(on_host, value):
 def test_constant_images_have_finite_gradients(on_host, dtype, value):
     for transform in (scattering(2, (12, 9), 3), PhaseScattering2D((12, 9), 3, engine="reference")):
         z = torch.full((3, 12, 9), value, dtype=dtype, requires_grad=True)
-        run(on_host, transform, z).sum().backward()
+        run_engine(on_host, transform, z).sum().backward()
         assert z.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("scale", [1e-25, 1e25])
 def test_small_and_large_values(on_host, scale):
     transform, x = scattering(2, (12, 9), 3), noise(3, 12, 9)
-    assert error(run(on_host, transform, scale * x), transform(scale * x)) <= 1e-5
+    assert error(run_engine(on_host, transform, scale * x), transform(scale * x)) <= 1e-5
 
 
 @both_types
@@ -217,7 +204,7 @@ def test_without_a_device(skcuda, monkeypatch):
 
 def test_images_elsewhere(skcuda):
     with pytest.raises(EngineUnavailable, match="'skcuda' takes images on a CUDA device; got cpu"):
-        run(skcuda, scattering(1, (8, 8)), noise(1, 8, 8))
+        run_engine(skcuda, scattering(1, (8, 8)), noise(1, 8, 8))
 
 
 def test_scikit_cuda_that_does_not_import(skcuda, monkeypatch):
@@ -275,7 +262,7 @@ def test_on_another_stream():
     transform, x = copy_to_cuda(scattering(2, (32, 32))), noise(64, 32, 32).cuda()
     expected = transform(x)
     with torch.cuda.stream(torch.cuda.Stream()):
-        found = run(engines.load("skcuda"), transform, x.clone())
+        found = run_engine(engines.load("skcuda"), transform, x.clone())
     torch.cuda.synchronize()
     assert error(found, expected) <= 1e-5
 

@@ -16,7 +16,7 @@ import torch
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
-from transform_checks import error, noise
+from transform_checks import error, noise, run_engine, value_and_gradient
 
 from sepconc.errors import EngineUnavailable
 from sepconc.scattering import PhaseScattering2D, Scattering2D, engines
@@ -46,19 +46,6 @@ def build(function, *arguments):
     return make(*arguments, engine="reference")
 
 
-def value_and_gradient(function, x):
-    z = x.clone().requires_grad_()
-    y = function(z)
-    weights = noise(*y.shape, seed=1).to(y)
-    (gradient,) = torch.autograd.grad((weights * y.square()).sum(), z)
-    return y.detach(), gradient
-
-
-def run(engine, transform, x):
-    images = x.reshape(-1, *x.shape[-2:])
-    return getattr(engine, transform.function)(images, transform.filters(x.dtype), transform.geometry)
-
-
 def images(transform, batch, dtype):
     """Of a memory that isn't contiguous."""
     return noise(*batch, *transform.input_shape[::-1], dtype=dtype).mT
@@ -80,9 +67,9 @@ def main(source, target):
     for name, arguments, batch, dtype in torch.load(source):
         transform, engine = build(*arguments), engines._imported(name)
         x = images(transform, batch, dtype)
-        results.append(value_and_gradient(partial(run, engine, transform), x))
+        results.append(value_and_gradient(partial(run_engine, engine, transform), x))
     black = torch.zeros(1, 2, 2, requires_grad=True)
-    run(engines._imported("triton"), build("scatter2d", 1, (2, 2), 1), black).sum().backward()
+    run_engine(engines._imported("triton"), build("scatter2d", 1, (2, 2), 1), black).sum().backward()
     assert black.grad.isfinite().all()
     torch.save(results, target)
 
@@ -149,7 +136,7 @@ def test_without_a_device(triton, monkeypatch, name):
 def test_images_elsewhere(triton):
     transform = Scattering2D(1, (8, 8), engine="reference")
     with pytest.raises(EngineUnavailable, match="'triton' takes images on a CUDA device; got cpu"):
-        run(engines._imported("triton"), transform, noise(1, 8, 8))
+        run_engine(engines._imported("triton"), transform, noise(1, 8, 8))
 
 
 def test_phase_scattering_has_no_mixed_precision():
@@ -170,7 +157,7 @@ def test_on_a_gpu(cuda, case):
     name, arguments, batch, dtype = case
     transform = build(*arguments).to(cuda)
     engine = engines.load(name, transform.function)
-    found = value_and_gradient(partial(run, engine, transform), images(transform, batch, dtype).to(cuda))
+    found = value_and_gradient(partial(run_engine, engine, transform), images(transform, batch, dtype).to(cuda))
     assert_agree(*case, [value.cpu() for value in found])
 
 
