@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from sepconc.estimators.transformer import PhaseScatteringTransformer2D, ScatteringTransformer2D
     from sepconc.estimators.transformer_nd import ScatteringTransformer1D, ScatteringTransformer3D
+    from sepconc.estimators.twin import TwinClassifier
     from sepconc.params.archs import list_archs, list_configs
     from sepconc.scattering import HarmonicScattering3D, PhaseScattering2D, Scattering1D, Scattering2D
 
@@ -39,6 +40,7 @@ _WHERE = {
     "ScatteringTransformer1D": "sepconc.estimators.transformer_nd",
     "ScatteringTransformer2D": "sepconc.estimators.transformer",
     "ScatteringTransformer3D": "sepconc.estimators.transformer_nd",
+    "TwinClassifier": "sepconc.estimators.twin",
     "build_network": "sepconc.estimators.factory",
     "list_archs": "sepconc.params.archs",
     "list_configs": "sepconc.params.archs",
@@ -62,6 +64,7 @@ __all__ = [
     "ScatteringTransformer1D",
     "ScatteringTransformer2D",
     "ScatteringTransformer3D",
+    "TwinClassifier",
     "__version__",
     "build_network",
     "list_archs",

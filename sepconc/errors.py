@@ -13,6 +13,7 @@ One root, and every child also inherits the builtin that people expect::
     ├── ClassifierNotFound (LookupError)       no such row in the registry
     ├── ClassifierExists (FileExistsError)     the row is there already, and overwriting wasn't asked
     ├── ParameterMismatch (ValueError)         a stored classifier was made with other parameters
+    ├── NotResumable (ValueError)              a stored classifier that can't go on training
     ├── CorruptFile (OSError)                  a file that isn't what was recorded
     │   └── UnsafeFile                         a file that could run code, or reach outside the registry
     ├── RegistryError (OSError)                the registry can't be read or written
@@ -71,6 +72,10 @@ class ClassifierExists(SepConcError, FileExistsError):
 
 class ParameterMismatch(SepConcError, ValueError):
     """A stored classifier, or a store of features, was made with other parameters than the ones given."""
+
+
+class NotResumable(SepConcError, ValueError):
+    """A stored classifier has no state that its training could go on from."""
 
 
 class CorruptFile(SepConcError, OSError):

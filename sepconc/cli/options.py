@@ -54,18 +54,18 @@ def flag_name(field: str) -> str:
 
 
 def all_fields() -> dict[str, tuple[dict[str, Any], ParamInfo]]:
-    """Every field of every architecture: name -> (default by architecture that has it, info)."""
+    """Every field of every architecture: name -> (default by architecture, or group of them, that has it; info)."""
     fields: dict[str, tuple[dict[str, Any], ParamInfo]] = {}
     for arch in ARCHS.values():
         for name, (default, info) in param_infos(resolve(arch.params)).items():
-            fields.setdefault(name, ({}, info))[0][arch.name] = default
+            fields.setdefault(name, ({}, info))[0][arch.group or arch.name] = default
     return fields
 
 
 def add_fields(parser: argparse.ArgumentParser, only: Iterable[str] | None = None) -> None:
     """Add the flags of all fields, those common to all architectures first."""
     fields = all_fields()
-    chosen = [name for name in fields if only is None or name in only]
+    chosen = [name for name, (_, info) in fields.items() if info.has_flag and (only is None or name in only)]
     common = parser.add_argument_group("training and images")
     special = parser.add_argument_group("architecture")
     for name in chosen:
@@ -76,11 +76,14 @@ def add_fields(parser: argparse.ArgumentParser, only: Iterable[str] | None = Non
 
 
 def _defaults_text(defaults: dict[str, Any]) -> str:
-    where = "" if len(defaults) == len(ARCHS) else f" [{', '.join(defaults)}]"
+    everywhere = len(defaults) == len({arch.group or arch.name for arch in ARCHS.values()})
+    where = "" if everywhere else f" [{', '.join(defaults)}]"
     values = list(defaults.values())
     if all(value == values[0] for value in values):
         return f"{where} (default: {values[0]})"
-    return f"{where} (default: {', '.join(f'{value} for {arch}' for arch, value in defaults.items())})"
+    having = {str(value): [arch for arch in defaults if defaults[arch] == value] for value in values}
+    told = [f"{value} for {', '.join(archs)}" for value, archs in having.items()]
+    return f"{where} (default: {'; '.join(told)})"
 
 
 def add_field(group: Any, name: str, defaults: dict[str, Any], info: ParamInfo) -> None:
@@ -96,7 +99,9 @@ def add_field(group: Any, name: str, defaults: dict[str, Any], info: ParamInfo) 
         options["metavar"] = "{" + ",".join(map(str, info.choices)) + "}"
     else:
         options["metavar"] = name.upper()
-    if info.per_block or info.several:
+    if info.several:
+        options |= {"nargs": "+", "action": TupleAction}
+    elif info.per_block:
         options |= {"nargs": "+", "action": PerBlockAction}
     group.add_argument(*flags, **options)
 
@@ -119,6 +124,13 @@ class PerBlockAction(argparse.Action):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         setattr(namespace, self.dest, values[0] if len(values) == 1 else tuple(values))
+
+
+class TupleAction(argparse.Action):
+    """The values as a tuple, also of one."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, tuple(values))
 
 
 def add_data_options(parser: argparse.ArgumentParser, *, evaluating: bool) -> None:

@@ -216,16 +216,13 @@ class Training:
 
     def _params(self) -> dict[str, Any]:
         """The classifier's parameters that were given, or that config.yml has defaults for."""
-        if "config" in self.options:
-            configs = list_configs(self.arch)
-            valid = f"it has: {', '.join(configs)}" if configs else "it has none; use its parameters"
-            message = f'{self.arch} has no configuration "{self.options["config"]}": {valid}.'
-            if self.options["config"] not in configs:
-                raise BadParameter(message)
+        if "config" in self.options and not list_configs(self.arch):
+            message = f'{self.arch} has no configuration "{self.options["config"]}": it has none; use its parameters.'
+            raise BadParameter(message)
         known = param_infos(resolve(find_arch(self.arch).params))
         defaults = {name: value for name, value in self.config.defaults.items() if name in known}
         data_keys = ("dataset", "data", "nb_classes", "class_indices", "split", "n_imgs", "size", "download", "dummy")
-        ignored = {*_CONTROLS, *data_keys, "no_validation", "arch", "config", "threads"}
+        ignored = {*_CONTROLS, *data_keys, "no_validation", "arch", "threads"}
         given = {name: value for name, value in self.options.items() if name not in ignored}
         return classifier_params(self.arch, {**defaults, **given}, lambda text: command.tell(self.prog, text))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,7 +17,7 @@ from sepconc import evaluation
 from sepconc.data.images import ImageSet
 from sepconc.errors import BadInput, BadParameter
 from sepconc.estimators import fitting, histories, inputs, measuring, persistence
-from sepconc.estimators.devices import find_device
+from sepconc.estimators.devices import find_device, find_devices
 from sepconc.estimators.persistence import Command
 from sepconc.estimators.resuming import Resume
 from sepconc.params.field import check_params
@@ -39,7 +39,9 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
     ----------
     net_ : torch.nn.Module, the network.
     classes_ : array (n_classes,), the labels in the order of the outputs.
-    losses_ : array (n_updates,) float32, cross-entropy of every update.
+    losses_ : array (n_updates,) float32, the loss of every update: cross-entropy, with the regulariser if there is one.
+    grads_ : list of arrays, one for every watched weight (rows, ...): (n_updates · rows,), the largest |gradient| of
+        each row at every update; empty unless they are recorded (``get_gradients`` of a twin).
     val_errs_ : dict, epoch -> {1: top-1 error, 5: top-5 error} as fractions; empty without a validation set.
     lr_history_ : dict, epoch -> learning rate.
     current_epoch_ : int, complete epochs; best_val_err_ : float, smallest top-1 validation error.
@@ -72,9 +74,27 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
     def after_step(self, net: nn.Module) -> None:
         """What is done to the network after every update."""
 
+    def start_from(self, net: nn.Module) -> None:
+        """What is done to a new network before its first update."""
+
+    def penalty(self, net: nn.Module) -> Tensor | None:
+        """What is added to the cross-entropy of every update, a tensor (); None for nothing."""
+
+    def watched_weights(self, net: nn.Module) -> Sequence[Tensor]:
+        """The weights (rows, ...) whose gradients ``grads_`` records."""
+        return ()
+
     def front_end_description(self) -> str:
-        """Names the network's fixed front end and its settings: part of the key of cached features."""
-        raise NotImplementedError
+        """Names the network's fixed front end and its settings, if it has one: part of the key of cached features."""
+        return ""
+
+    def usual_augmentation(self, images: ImageSet) -> str | None:
+        """What ``augmentation="auto"`` means for a set of images."""
+        return images.info.augmentation if images.info is not None else None
+
+    def usual_eval_resize(self, images: ImageSet) -> int | None:
+        """What ``eval_resize="auto"`` means for photographs in files; None takes them at the network's size."""
+        return images.resize
 
     def diagnose(self) -> dict[str, Any]:
         """Learned attributes that are computed when training ends: name -> value, of JSON's types."""
@@ -193,7 +213,7 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         check_params(self)
         device, dtype = find_device(self.device), getattr(torch, self.predict_dtype)
         net = copy.deepcopy(self.net_).to(device, dtype).eval()
-        function = net.features if features else net
+        function = net.penultimate if features else net
         outputs = [self._output(net, function, x.to(device), dtype).cpu() for x in self._batches(images)]
         return torch.cat(outputs).numpy()
 
@@ -226,6 +246,7 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         store: bool = False,
         batch_size: int | None = None,
         progress: Callable[[int, int], None] | None = None,
+        devices: Sequence[str] | None = None,
         **options: Any,
     ) -> dict[str, Any]:
         """Measure, and keep the scores in ``eval_scores_``.
@@ -233,13 +254,14 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         Parameters
         ----------
         data : a data set's name, what :func:`sepconc.load_dataset` returns, or a pair (X, y).
-        eval_mode : "onecrop", "tencrops" or "shifts".
+        eval_mode : "onecrop", "tencrops", "shifts" or, for clips, "perturbations".
         metrics : names among "top1", "top1_5", "kldiv", "mfr"; by default what suits the mode.
         split : of a data set given by its name.
         overwrite : replace the same measurements; without it they are kept, and only the other metrics measured.
         store : also write the scores to the registry, for a classifier that was stored or loaded.
-        options : ``max_shift``, ``pixel_divide``, ``shift_direction``, ``max_step_size``, ``normalize``, ``mirror`` of
-            :func:`sepconc.evaluation.plan_measurement`.
+        devices : names of devices that share the batches, each with a copy of the network; by default ``device``.
+        options : ``max_shift``, ``pixel_divide``, ``shift_direction``, ``max_step_size``, ``frame_pairs``,
+            ``normalize``, ``mirror`` of :func:`sepconc.evaluation.plan_measurement`.
 
         Returns
         -------
@@ -251,6 +273,7 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
             When every metric was measured before, with the same images and settings.
         """
         self._check_has_network()
+        places = None if devices is None else find_devices(devices)
         if store:
             persistence.check_stored(self)
         images = measuring.evaluation_images(self, data, split)
@@ -265,6 +288,7 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
             batch_size=self.batch_size if batch_size is None else batch_size,
             workers=self.workers,
             progress=progress,
+            devices=places,
         )
         for metric, score in measurement.scores.items():
             self.eval_scores_.add(*place, measurement.mode, metric, score, overwrite=overwrite)
@@ -287,10 +311,16 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         """Number of each label in ``classes_``."""
         return inputs.label_indices(self.classes_, labels)
 
-    def log_proba_function(self, normalize: bool = True) -> Callable[[Tensor], Tensor]:
-        """A function (B, C, H, W) uint8 or floating -> (B, n_classes) log-probabilities, float32, on the CPU."""
-        device = find_device(self.device)
-        net = self.net_.to(device).eval()
+    def log_proba_function(
+        self, normalize: bool = True, device: torch.device | None = None
+    ) -> Callable[[Tensor], Tensor]:
+        """A function (B, C, H, W) uint8 or floating -> (B, n_classes) log-probabilities, float32, on the CPU.
+
+        With ``device`` it computes there, with a copy of the network.
+        """
+        net = self.net_ if device is None else copy.deepcopy(self.net_)
+        device = find_device(self.device) if device is None else device
+        net = net.to(device).eval()
         prepare = self.normalization_ if normalize else Normalisation()
 
         @torch.inference_mode()
@@ -301,16 +331,23 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
 
     # ------------------------------------------------------------------ the registry
 
-    def save(self, name: str, status: str = "checkpoint", overwrite: bool = False) -> Self:
+    def save(self, name: str, status: str = "checkpoint", overwrite: bool = False, *, half: bool = False) -> Self:
         """Store the classifier under a name.
+
+        Parameters
+        ----------
+        half : keep the weights in half precision, and nothing of the training's state: a quarter of the size, for
+            sharing. What is loaded predicts, and can't go on training.
 
         Raises
         ------
         ClassifierExists
             When ``name`` with that status is there already and ``overwrite`` is False.
+        BadInput
+            When a weight is too large for half precision.
         """
         self._check_has_network()
-        persistence.save(self, name, [status], overwrite=overwrite)
+        persistence.save(self, name, [status], overwrite=overwrite, half=half)
         return self
 
     @staticmethod
@@ -361,7 +398,7 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
 
     @property
     def _n_features_out(self) -> int:
-        return self.net_.head.linear.in_features
+        return self.net_.last_linear.in_features
 
     def __getattr__(self, name: str) -> Any:
         """The histories of a loaded classifier, read when they are first asked for."""

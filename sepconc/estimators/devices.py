@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from sepconc.errors import BadParameter, DeviceUnavailable
@@ -36,3 +38,19 @@ def find_device(name: str) -> torch.device:
         message = f'`device` must be "auto", "cpu", "cuda" or "cuda:<number>"; got {name!r}.'
         raise BadParameter(message)
     return device
+
+
+def find_devices(names: Sequence[str]) -> list[torch.device]:
+    """The devices called ``names``, which share the work; one may be named several times.
+
+    Raises
+    ------
+    BadParameter
+        When there are none, or a name is none.
+    DeviceUnavailable
+        When one of them isn't here.
+    """
+    if isinstance(names, str) or not len(names):
+        message = f'`devices` must be a list of at least one device, like ["cuda:0", "cuda:1"]; got {names!r}.'
+        raise BadParameter(message)
+    return [find_device(name) for name in names]

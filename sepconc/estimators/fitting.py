@@ -120,10 +120,9 @@ def _resolve_views(clf: ImageClassifier, images: ImageSet | FeatureStore) -> Non
     if isinstance(images, FeatureStore):
         _resolve_views_of_store(clf, images)
         return
-    info = images.info
     augmentation = clf.augmentation
     if augmentation == "auto":
-        augmentation = info.augmentation if info is not None else None
+        augmentation = clf.usual_augmentation(images)
     clf.augmentation_ = None if augmentation == "none" else augmentation
     if clf.augmentation_ is not None and clf.augmentation_ not in AUGMENTATIONS:
         choices = ", ".join(map(repr, AUGMENTATIONS))
@@ -134,7 +133,7 @@ def _resolve_views(clf: ImageClassifier, images: ImageSet | FeatureStore) -> Non
         raise BadParameter(message)
     resize = clf.eval_resize
     if resize == "auto" and isinstance(images, FolderImages):
-        resize = images.resize
+        resize = clf.usual_eval_resize(images)
     elif resize == "auto":
         resize = None
     clf.eval_resize_ = None if resize == "none" else resize
@@ -281,19 +280,25 @@ def _trainer(clf: ImageClassifier, device: torch.device, stored: resuming.Stored
         same_images = clf.dataset_  # which may have moved since
         persistence.restore(clf, stored.record, stored.histories)
         clf.dataset_ = same_images
-    elif fresh or stored is not None:
+    if getattr(clf, "seed_", 0) is None:  # another program's training
+        clf.seed_ = draw_seed(clf.random_state)
+    if fresh or (stored is not None and not restored):
         clf.seed_ = draw_seed(clf.random_state)
     streams = RandomStreams(clf.seed_, device)
     if fresh or stored is not None:
         clf.net_ = clf.build_network(clf.image_shape_, len(clf.classes_), streams.init)
+    if fresh:
+        clf.start_from(clf.net_)
     net = clf.net_.to(device)
     optimizer = torch.optim.SGD(clf.parameter_groups(net), lr=clf.lr, momentum=clf.momentum)
     schedule = Schedule(clf.lr_scheduler, optimizer)
     trainer = Trainer(
-        net, optimizer, schedule, streams, device, clf.batch_size, clf.batch_accum, lambda: clf.after_step(net)
-    )
+        net, optimizer, schedule, streams, device, clf.batch_size, clf.batch_accum, lambda: clf.after_step(net),
+        penalty=lambda: clf.penalty(net), watched=clf.watched_weights(net),
+    )  # fmt: skip
     if hasattr(clf, "training_state_"):
-        trainer.load_state_dict({"net": net.state_dict(), **clf.training_state_})
+        state = {"net": net.state_dict(), **clf.training_state_}
+        trainer.load_state_dict(resuming.complete(state, clf.current_epoch_, trainer))
     elif fresh or (stored is not None and not restored):
         _start(clf, trainer)
     elif not restored:  # loaded without its training state: the optimiser starts afresh, the epochs go on
@@ -308,7 +313,7 @@ def _trainer(clf: ImageClassifier, device: torch.device, stored: resuming.Stored
 def _start(clf: ImageClassifier, trainer: Trainer) -> None:
     trainer.epoch = clf.start_epoch
     trainer.schedule.skip(clf.start_epoch)
-    clf.losses_ = np.empty(0, np.float32)
+    clf.losses_, clf.grads_ = np.empty(0, np.float32), []
     clf.val_errs_, clf.lr_history_ = {}, {}
     clf.current_epoch_, clf.best_val_err_, clf.elapsed_time_ = clf.start_epoch, float("inf"), 0.0
     clf.n_params_ = sum(p.numel() for p in trainer.net.parameters() if p.requires_grad)
@@ -425,6 +430,9 @@ def _diagnose(clf: ImageClassifier) -> None:
 
 def _count(clf: ImageClassifier, trainer: Trainer, result: EpochResult, seconds: float) -> None:
     clf.losses_ = np.concatenate([clf.losses_, result.losses])
+    if result.gradients:
+        before = clf.grads_ or [np.empty(0, np.float32)] * len(result.gradients)
+        clf.grads_ = [np.concatenate(pair) for pair in zip(before, result.gradients, strict=True)]
     clf.current_epoch_ = trainer.epoch
     clf.elapsed_time_ += seconds
 

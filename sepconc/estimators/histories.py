@@ -15,8 +15,10 @@ from sepconc.registry.table import Row
 if TYPE_CHECKING:
     from sepconc.estimators.base import ImageClassifier
 
-ATTRIBUTES = ("losses_",)
+ATTRIBUTES = ("losses_", "grads_")
 """The learned attributes that are histories."""
+
+_GRADIENTS = "grads."
 
 _PENDING = "unread_histories_"
 
@@ -81,12 +83,20 @@ def read_now(clf: ImageClassifier) -> None:
     pending = vars(clf).get(_PENDING)
     if pending is None:
         return
-    if any(name not in vars(clf) for name in ATTRIBUTES):
+    kept = {name: vars(clf)[name] for name in ATTRIBUTES if name in vars(clf)}
+    if len(kept) < len(ATTRIBUTES):
         set_histories(clf, pending.read())
+        vars(clf).update(kept)
     del vars(clf)[_PENDING]
 
 
 def set_histories(clf: ImageClassifier, arrays: Mapping[str, np.ndarray]) -> None:
     """Set the attributes of the histories; one that isn't among ``arrays`` is empty."""
-    for name in ATTRIBUTES:
-        setattr(clf, name, np.asarray(arrays.get(name.removesuffix("_"), np.empty(0, np.float32))))
+    clf.losses_ = np.asarray(arrays.get("losses", np.empty(0, np.float32)))
+    count = sum(name.startswith(_GRADIENTS) for name in arrays)
+    clf.grads_ = [np.asarray(arrays[f"{_GRADIENTS}{place}"]) for place in range(count)]
+
+
+def arrays_of(clf: ImageClassifier) -> dict[str, np.ndarray]:
+    """The histories as the registry keeps them: what :func:`set_histories` takes."""
+    return {"losses": clf.losses_} | {f"{_GRADIENTS}{place}": array for place, array in enumerate(clf.grads_)}

@@ -19,7 +19,7 @@ from sepconc import provenance
 from sepconc._version import __version__
 from sepconc.data.datasets import DatasetInfo, dataset_info
 from sepconc.errors import BadParameter, CorruptFile
-from sepconc.estimators import fitting, persistence
+from sepconc.estimators import fitting, histories, persistence
 from sepconc.estimators.factory import make_classifier
 from sepconc.params.archs import find_arch, resolve
 from sepconc.params.field import check_params, param_infos
@@ -96,7 +96,7 @@ def import_checkpoint(path: str | Path, name: str, status: str, request: Request
     rows = configured_registry().save(
         name,
         {status: record},
-        histories={"losses": clf.losses_},
+        histories=histories.arrays_of(clf),
         tensors=persistence.on_cpu(tensors),
         row=_cells(clf, record, checkpoint if is_best else None),
         overwrite=overwrite,
@@ -182,7 +182,7 @@ def _learn(clf: ImageClassifier, checkpoint: Checkpoint, info: DatasetInfo, side
     clf.current_epoch_, clf.elapsed_time_ = checkpoint.epoch, 0.0
     best = checkpoint.best_accuracy
     clf.best_val_err_ = math.inf if best is None else 1 - best
-    clf.losses_, clf.lr_history_ = np.empty(0, np.float32), {}
+    clf.losses_, clf.grads_, clf.lr_history_ = np.empty(0, np.float32), [], {}
     clf.eval_scores_, clf.val_errs_ = EvalScores(), {}
     clf.fitted_params_ = persistence.architecture_params(clf)
 

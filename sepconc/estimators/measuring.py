@@ -41,7 +41,7 @@ def evaluation_images(clf: ImageClassifier, data: Any, split: str) -> ImageSet:
 def load_for(clf: ImageClassifier, name: str, split: str, **request: Any) -> ImageSet:
     """A data set with the classes and the size that ``clf`` was trained on, unless ``request`` says otherwise."""
     info = dataset_info(name)
-    if info.name == clf.dataset_["name"] and not {"class_indices", "nb_classes"} & set(request):
+    if clf.dataset_["name"] in (info.name, info.parent) and not {"class_indices", "nb_classes"} & set(request):
         request["class_indices"] = clf.dataset_["classes"]
     height, width = clf.image_shape_[1:]
     if "size" not in request and info.side not in (None, width) and height == width:

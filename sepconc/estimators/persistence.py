@@ -3,6 +3,7 @@
 The record (JSON) holds ``arch``, ``params``, ``data``, ``learned`` (what is needed to predict, and the per-epoch
 histories), ``scores`` and ``provenance`` (with every training that took part, :mod:`.trainings`); the histories
 (arrays) hold the losses; the tensors hold ``net``, ``optimizer``, ``lr_scheduler``, ``generators`` and ``progress``.
+A record with ``"weights": "float16"`` goes with tensors that hold ``net`` only, its floating numbers in half precision.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from torch import Tensor
 from sepconc import provenance
 from sepconc.data.images import ImageSet
 from sepconc.errors import (
+    BadInput,
     BadParameter,
     ClassifierNotFound,
     CorruptFile,
     DeviceUnavailable,
+    NotResumable,
     SepConcError,
 )
 from sepconc.estimators import histories, trainings
@@ -36,7 +39,7 @@ from sepconc.params.field import check_names, check_params, param_infos
 from sepconc.params.training import TrainingParams
 from sepconc.registry.names import snapshot_epoch
 from sepconc.registry.ssh.pull import Terms, fetch_missing
-from sepconc.registry.store import configured_registry
+from sepconc.registry.store import Stored, configured_registry
 from sepconc.registry.table import Row
 from sepconc.scores import EvalScores
 from sepconc.training.feeds import Normalisation
@@ -50,6 +53,8 @@ logger = logging.getLogger(__name__)
 _PLAIN = ("n_features_in_", "augmentation_", "eval_resize_", "seed_", "current_epoch_", "best_val_err_", "n_params_",
           "elapsed_time_", "dataset_")  # fmt: skip
 _DIAGNOSTICS = ("frame_diagnostics_", "n_params_by_part_")
+HALF = "float16"
+"""How a record says that its weights are in half precision."""
 _OPTIONAL = (*_DIAGNOSTICS, "class_names_")
 
 
@@ -76,8 +81,9 @@ def save(
     overwrite: bool,
     trainer: Trainer | None = None,
     command: Command = Command(),
+    half: bool = False,
 ) -> None:
-    """Store a classifier under a name, in one commit for all ``statuses``."""
+    """Store a classifier under a name, in one commit for all ``statuses``; ``half`` keeps halved weights only."""
     if trainer is not None:
         tensors = trainer.state_dict()
     else:
@@ -88,10 +94,13 @@ def save(
             message = f'Status "{status}" means epoch {epoch}; this classifier has {clf.current_epoch_} epochs.'
             raise BadParameter(message)
     record = make_record(clf)
+    if half:
+        tensors = {"net": half_precision(tensors["net"])}
+        record["weights"] = HALF
     rows = configured_registry().save(
         name,
         dict.fromkeys(statuses, record),
-        histories={"losses": clf.losses_},
+        histories=histories.arrays_of(clf),
         tensors=on_cpu(tensors),
         row=_cells(clf, record, command),
         overwrite=overwrite,
@@ -300,12 +309,42 @@ def load(
         clf.device = "auto"
         device = find_device(clf.device)
     clf.net_ = clf.build_network(clf.image_shape_, len(clf.classes_)).to(device)
+    if train:
+        check_can_go_on(stored.record, f'"{name}" ({status})')
     with understanding(paths["tar"]):
-        load_weights(clf.net_, stored.tensors["net"], f'"{name}" ({status})')
+        load_weights(clf.net_, stored_weights(stored), f'"{name}" ({status})')
     clf.net_.eval()
     if train:
         clf.training_state_ = {key: value for key, value in stored.tensors.items() if key != "net"}
     return clf
+
+
+def half_precision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Floating tensors as float16; BadInput where a number is too large for it."""
+    halved = {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}
+    infinite = [key for key, value in halved.items() if value.is_floating_point() and not value.isfinite().all()]
+    if infinite:
+        message = f"{infinite[0]} has numbers that are too large for half precision. Store it with half=False."
+        raise BadInput(message)
+    return halved
+
+
+def stored_weights(stored: Stored) -> dict[str, Tensor]:
+    """The state dict of a stored network, in the precision that networks have."""
+    weights = dict(stored.tensors["net"])
+    if stored.record.get("weights") != HALF:
+        return weights
+    return {key: value.float() if value.dtype == torch.float16 else value for key, value in weights.items()}
+
+
+def check_can_go_on(record: Mapping[str, Any], what: str) -> None:
+    """Refuse to go on with what was stored in half precision."""
+    if record.get("weights") == HALF:
+        message = (
+            f"{what} is stored with weights in half precision and without the state of its training: it predicts, "
+            "and can't go on training. Train it under another name, or name it as pretrained_model of a new one."
+        )
+        raise NotResumable(message)
 
 
 @contextlib.contextmanager
@@ -326,7 +365,7 @@ def from_record(record: Mapping[str, Any]) -> ImageClassifier:
     arch = find_arch(record["arch"])
     params = {name: _tuples(value) for name, value in record["params"].items()}
     check_names(resolve(arch.params), params)
-    return resolve(arch.estimator)(**params)
+    return resolve(arch.estimator)(**{**arch.preset, **params})
 
 
 def _tuples(value: Any) -> Any:

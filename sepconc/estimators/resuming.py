@@ -13,7 +13,7 @@ import torch
 
 from sepconc.data.datasets import PREFIXES
 from sepconc.errors import BadParameter, ClassifierExists, CorruptFile, ParameterMismatch
-from sepconc.estimators.persistence import load_weights, plain, plain_params, understanding
+from sepconc.estimators.persistence import check_can_go_on, load_weights, plain, plain_params, understanding
 from sepconc.params.field import param_infos
 from sepconc.registry import files
 from sepconc.registry.store import Stored, configured_registry
@@ -72,6 +72,7 @@ def stored_training(clf: ImageClassifier, plan: TrainingPlan) -> StoredTraining 
         return None
     status = "checkpoint" if resume.epoch is None else f"e{resume.epoch}"
     stored = store.load(plan.name, status, tensors=True)
+    check_can_go_on(stored.record, f'"{plan.name}" ({status})')
     with understanding(store.paths(stored.row)["classif"]):
         _refuse_differences(clf, stored, plan)
     return StoredTraining(stored.record, stored.histories, stored.tensors, stored.row)
@@ -182,11 +183,18 @@ def _stamps(record: Any) -> dict[str, files.Stamp]:
     return {kind: stamps.get(kind, _UNRECORDED) for kind in ("tar", "npz")}
 
 
+def complete(state: Mapping[str, Any], epoch: int, trainer: Trainer) -> dict[str, Any]:
+    """A state after ``epoch`` epochs, with what another program's training doesn't store."""
+    fresh = trainer.state_dict()
+    return {"generators": fresh["generators"], "progress": {"epoch": epoch, "step": 0}, **state}
+
+
 def restore_trainer(trainer: Trainer, stored: StoredTraining) -> None:
     """Put a trainer in a stored state."""
     load_weights(trainer.net, stored.tensors["net"], "the stored training")
+    epoch = 0 if stored.record is None else stored.record["learned"]["current_epoch"]
     try:
-        trainer.load_state_dict(dict(stored.tensors))
+        trainer.load_state_dict(complete(stored.tensors, epoch, trainer))
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         message = f"The stored training state doesn't fit this one: {error}. Train again under another name."
         raise CorruptFile(message) from error

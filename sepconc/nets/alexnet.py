@@ -39,6 +39,11 @@ class AlexNet(nn.Module):
         """The first layer: a convolution, or a twin's hybrid of one and wavelets."""
         return self.features[0]
 
+    @property
+    def last_linear(self) -> nn.Linear:
+        """The layer that gives the logits."""
+        return self.classifier[-1]
+
     def penultimate(self, x: Tensor) -> Tensor:
         """What the last linear layer sees: (N, 3 or 1, H, W) -> (N, 4096); a grey image has three equal colours."""
         x = x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x

@@ -49,7 +49,7 @@ class Head(nn.Module):
         self.hidden = nn.Sequential(*layers)
         self.linear = linear([entries, *hidden][-1], num_classes, generator)
 
-    def features(self, x: Tensor) -> Tensor:
+    def penultimate(self, x: Tensor) -> Tensor:
         """Input of the last linear layer, (B, n_features)."""
         x = self.norm(x)
         if self.pooling > 1:
@@ -57,7 +57,7 @@ class Head(nn.Module):
         return self.hidden(x.flatten(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear(self.features(x))
+        return self.linear(self.penultimate(x))
 
 
 def linear(inputs: int, outputs: int, generator: torch.Generator | None) -> nn.Linear:

@@ -104,6 +104,11 @@ class ResNet(nn.Module):
         """The first layer: a convolution, or a twin's hybrid of one and wavelets."""
         return self.conv1
 
+    @property
+    def last_linear(self) -> nn.Linear:
+        """The layer that gives the logits."""
+        return self.fc
+
     def penultimate(self, x: Tensor) -> Tensor:
         """What the linear layer sees: (N, 3 or 1, H, W) -> (N, F); a grey image has three equal colours."""
         x = x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x

@@ -146,9 +146,14 @@ class SeparationNetwork(nn.Module):
         """Whether :meth:`front_end` transforms every image of ``x`` by itself, to the last bit."""
         return self.has_front_end and self.blocks[0].wavelets.is_batch_free(x)
 
-    def features(self, x: Tensor, *, from_front_end: bool = False) -> Tensor:
+    @property
+    def last_linear(self) -> nn.Linear:
+        """The layer that gives the logits."""
+        return self.head.linear
+
+    def penultimate(self, x: Tensor, *, from_front_end: bool = False) -> Tensor:
         """Input of the last linear layer, (B, n_features); ``x`` is an image or the output of the front end."""
-        return self.head.features(self._through_blocks(x, from_front_end))
+        return self.head.penultimate(self._through_blocks(x, from_front_end))
 
     def forward(self, x: Tensor, *, from_front_end: bool = False) -> Tensor:
         return self.head(self._through_blocks(x, from_front_end))

@@ -22,9 +22,9 @@ from sepconc.nets.stems import (
     modulus_pooling,
 )
 from sepconc.nets.twin_layers import LUMINANCE, HybridConv2dWpt, MapGroup, WptBlock
+from sepconc.params.twin import REPAIRS
 from sepconc.params.twin_configs import DEFAULT_BLUR, Family, TwinConfig, find_config, find_family
 
-REPAIRS = ("pasa-softmax", "alignment", "blur-size")
 ALEXNET_LUMINANCE = (1.0036, 1.1630, 0.8334)
 ALEXNET_STEM_BLUR = 4  # of blurred AlexNet twins whose configuration names no size
 

@@ -12,11 +12,12 @@ from importlib import import_module
 from typing import Any
 
 from sepconc.errors import UnknownArchitecture
+from sepconc.params.twin_configs import find_family, twin_archs, twin_configs
 
 
 @dataclass(frozen=True)
 class Arch:
-    """A row of the table: import paths as ``module:Class``."""
+    """A row of the table: import paths as ``module:Class``; ``group`` names the rows of one class in help texts."""
 
     name: str
     estimator: str
@@ -24,11 +25,30 @@ class Arch:
     summary: str
     preset: Mapping[str, Any] = field(default_factory=dict)
     configs: tuple[str, ...] = ()
+    group: str = ""
 
 
 def _separation(name: str, prefix: str, summary: str) -> Arch:
     return Arch(
         name, f"sepconc.estimators.separation:{prefix}Classifier", f"sepconc.params.separation:{prefix}Params", summary
+    )
+
+
+def _twin(name: str) -> Arch:
+    """A row of an AlexNet, a ResNet or a twin of one."""
+    family = find_family(name)
+    blurs = {"zhang": "blur pooling", "zou": "adaptive blur pooling"}
+    parts = [blurs[family.antialiasing]] if family.antialiasing else []
+    parts += ["wavelet packets in its first layer"] if family.is_twin else []
+    backbone = f"ResNet-{family.depth}" if family.depth else "AlexNet"
+    return Arch(
+        name,
+        "sepconc.estimators.twin:TwinClassifier",
+        "sepconc.params.twin:TwinParams",
+        f"{backbone}{' with ' if parts else ''}{' and '.join(parts)}",
+        {"arch": name},
+        twin_configs(name),
+        "AlexNets and ResNets",
     )
 
 
@@ -43,6 +63,7 @@ ARCHS: dict[str, Arch] = {
             "ScatNetBlockAnalysis",
             "blocks of phase scattering, learned projection and learned tight frame",
         ),
+        *(_twin(name) for name in twin_archs() if twin_configs(name)),
     )
 }
 
@@ -67,6 +88,9 @@ def find_arch(name: str) -> Arch:
     """
     if name in ARCHS:
         return ARCHS[name]
+    if name in twin_archs():
+        message = f"{name} was published without a configuration and can't be built by name; take DtCwptAlexNet."
+        raise UnknownArchitecture(message)
     close = difflib.get_close_matches(str(name), ARCHS, n=3)
     hint = f"Close names: {', '.join(close)}." if close else f"There are: {', '.join(ARCHS)}."
     message = f'No architecture "{name}". {hint} List them with "sepconc archs".'

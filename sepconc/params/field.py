@@ -38,6 +38,7 @@ class ParamInfo:
     optional: bool = False
     flags: tuple[str, ...] = ()
     runtime: bool = False
+    has_flag: bool = True
     check: Callable[[Any], str | None] | None = None
     parse: Callable[[str], Any] | None = None
 
@@ -55,6 +56,7 @@ def param(
     several: bool = False,
     flags: Iterable[str] = (),
     runtime: bool = False,
+    has_flag: bool = True,
     check: Callable[[Any], str | None] | None = None,
     parse: Callable[[str], Any] | None = None,
 ) -> Any:
@@ -73,6 +75,7 @@ def param(
     flags : further spellings on the command line.
     runtime : True where changing it leaves the trained classifier the same kind of thing, so that a resumed
         training may have another value.
+    has_flag : False where the command line has an option of its own for it.
     check : returns what is expected when the value is wrong, else None.
     parse : text of the command line -> value; by default ``type``.
     """
@@ -89,6 +92,7 @@ def param(
         optional=default is None,
         flags=tuple(flags),
         runtime=runtime,
+        has_flag=has_flag,
         check=check,
         parse=parse,
     )
@@ -112,7 +116,7 @@ def param_infos(cls: type) -> dict[str, tuple[Any, ParamInfo]]:
 
 
 def check_params(owner: Any) -> None:
-    """Check every parameter of ``owner``.
+    """Check every parameter of ``owner``, and what its ``check_together`` says of several at once.
 
     Raises
     ------
@@ -121,6 +125,8 @@ def check_params(owner: Any) -> None:
     """
     for name, (_, info) in param_infos(type(owner)).items():
         _check_one(f"`{name}` of {type(owner).__name__}", getattr(owner, name), info)
+    if hasattr(owner, "check_together"):
+        owner.check_together()
 
 
 def check_names(cls: type, given: Mapping[str, Any]) -> None:
@@ -161,7 +167,7 @@ def _check_one(what: str, value: Any, info: ParamInfo) -> None:
     if info.check is not None and (expected := info.check(value)) is not None:
         _refuse(what, expected, value)
     if (info.per_block or info.several) and _is_sequence(value):
-        if not len(value):
+        if not len(value) and info.check is None:
             _refuse(what, "not be empty", value)
         for place, item in enumerate(value, start=1):
             where = f" in every block; got {_plain(value)} at block {place}" if info.per_block else None

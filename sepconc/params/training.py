@@ -88,7 +88,7 @@ class TrainingParams:
     lr: float = param(0.01, "Initial learning rate.", above=0, flags=["-lr", "--learning-rate"])
     momentum: float = param(0.9, "Momentum of SGD.", at_least=0)
     weight_decay: float = param(
-        1e-4, "Weight decay, not applied to projections and frames.", at_least=0, flags=["-wd", "--wd"]
+        1e-4, "Weight decay; projections and frames have none.", at_least=0, flags=["-wd", "--wd"]
     )
     lr_scheduler: str | None = param(
         "StepLR30",

@@ -61,6 +61,8 @@ class TwinConfig:
         Whether colours are mixed before the wavelet transform ("Y").
     exclude_edges : bool
         Whether maps of the highest frequencies are left out ("Ex").
+    scales : int
+        Groups of wavelet maps that are mixed by themselves, the coarsest first; 0 without wavelets.
     wavelet_half : str
         Stem of the wavelet half: ``family`` (as the free half), ``mod`` (modulus of complex maps), ``max``,
         ``maxblur`` or ``maxblur-adaptive``.
@@ -74,6 +76,7 @@ class TwinConfig:
     frozen: bool = False
     luminance: bool = False
     exclude_edges: bool = False
+    scales: int = 0
     wavelet_half: str = "family"
 
     @property
@@ -140,6 +143,19 @@ def find_config(arch: str, name: str | None, *, as_published: bool = False) -> T
     raise BadParameter(f"{message} {hint}" if hint else message)
 
 
+def smallest_side(arch: str, config: str | None) -> int:
+    """Side of the smallest square images for which every layer of the network has something to see.
+
+    A mirrored border must be smaller than the maps: those before the last blur are a sixteenth of a ResNet's images.
+    """
+    family = find_family(arch)
+    if family.depth is None:
+        config = find_config(arch, config)
+        return (64 if family.antialiasing is None else 128) + (16 if config.first_kernel else 0)
+    blur = (find_config(arch, config).blur or DEFAULT_BLUR) if family.antialiasing else 1
+    return 16 * max(2, blur // 2 + 1)
+
+
 def _meant(arch: str, name: str | None) -> str:
     """A pair that may have been meant, as a sentence; empty if there is none."""
     if name is None:
@@ -198,21 +214,22 @@ def _plain(family: Family) -> list[TwinConfig]:
 
 
 def _alexnet_twins() -> list[TwinConfig]:
-    real = [TwinConfig("Ft32Y", luminance=True), TwinConfig("Ft32")]
-    real += [TwinConfig(f"Ft32YBf{size}", luminance=True, blur=size) for size in BLURS]
+    base = TwinConfig("", scales=3)
+    real = [replace(base, name="Ft32Y", luminance=True), replace(base, name="Ft32")]
+    real += [replace(base, name=f"Ft32YBf{size}", luminance=True, blur=size) for size in BLURS]
     return [*real, *map(_with_modulus, real)]
 
 
 def _resnet_twins() -> list[TwinConfig]:
     real = [
-        TwinConfig("Ft40YEx", luminance=True, exclude_edges=True),
-        TwinConfig("Ft40Ex", exclude_edges=True),
-        TwinConfig("Ft40Y", luminance=True),
-        TwinConfig("Ft40"),
-        TwinConfig("Ft40YBf3", luminance=True, blur=3),
+        TwinConfig("Ft40YEx", luminance=True, exclude_edges=True, scales=5),
+        TwinConfig("Ft40Ex", exclude_edges=True, scales=5),
+        TwinConfig("Ft40Y", luminance=True, scales=2),
+        TwinConfig("Ft40", scales=2),
+        TwinConfig("Ft40YBf3", luminance=True, blur=3, scales=2),
     ]
-    real += [TwinConfig(f"Ft40YBf{size}Ex", luminance=True, exclude_edges=True, blur=size) for size in BLURS]
-    base = TwinConfig("", luminance=True, exclude_edges=True, blur=3)
+    base = TwinConfig("", luminance=True, exclude_edges=True, blur=3, scales=5)
+    real += [replace(base, name=f"Ft40YBf{size}Ex", blur=size) for size in BLURS]
     ablated = {"abl1": "maxblur", "abl1ada": "maxblur-adaptive", "abl2": "max"}
     others = [replace(base, name=f"Ft40YBf3Ex_{suffix}", wavelet_half=half) for suffix, half in ablated.items()]
     return [*real, *map(_with_modulus, real), *others]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from sepconc.errors import TrainingDiverged
 from sepconc.metrics import top_k_hits
+from sepconc.nets.regularisation import largest_gradients
 from sepconc.training.feeds import Feed, split
 from sepconc.training.observers import Observer, Report
 from sepconc.training.randomness import RandomStreams, permutation
@@ -24,12 +25,16 @@ from sepconc.training.schedules import Schedule
 
 @dataclass
 class EpochResult:
-    """Losses of the updates done by one call, their mean accuracy, whether the epoch is complete, and its updates."""
+    """Losses of the updates done by one call, their mean accuracy, whether the epoch is complete, and its updates.
+
+    ``gradients`` has an array (updates · rows,) for every watched weight.
+    """
 
     losses: np.ndarray
     accuracy: float
     complete: bool
     updates: int
+    gradients: list[np.ndarray]
 
 
 @dataclass
@@ -38,6 +43,8 @@ class Trainer:
 
     ``epoch`` counts complete epochs, ``step`` the updates done in the one that is under way; ``order_state`` is the
     state of the stream of orders at that epoch's start, so that an interrupted epoch goes on with the same order.
+    ``penalty()``, unless it is None, is added to the cross-entropy of every update. Of the ``watched`` weights
+    (rows, ...), the largest |gradient| of each row is recorded before every update.
     """
 
     net: nn.Module
@@ -48,6 +55,9 @@ class Trainer:
     batch_size: int
     batch_accum: int = 1
     after_step: Callable[[], None] = lambda: None
+    _: KW_ONLY
+    penalty: Callable[[], Tensor | None] = lambda: None
+    watched: Sequence[Tensor] = ()
     epoch: int = 0
     step: int = 0
     order_state: Tensor | None = field(default=None)
@@ -88,7 +98,7 @@ class Trainer:
         complete = self.step == len(batches)
         if complete:
             self.epoch, self.step, self.order_state = self.epoch + 1, 0, None
-        return EpochResult(meter.losses(), meter.accuracy(), complete, len(batches))
+        return EpochResult(meter.losses(), meter.accuracy(), complete, len(batches), meter.gradients())
 
     def _batches(self, n: int) -> list[np.ndarray]:
         if self.order_state is None:
@@ -100,7 +110,10 @@ class Trainer:
             batches.pop()  # an incomplete last group of parts is left out
         return batches
 
-    def _update(self, x: Tensor, y: Tensor, from_front_end: bool, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+    def _update(
+        self, x: Tensor, y: Tensor, from_front_end: bool, indices: np.ndarray
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """One update: its loss, the number of images classified well, and the gradients of the watched weights."""
         self.optimizer.zero_grad(set_to_none=True)
         options: dict[str, Any] = {"from_front_end": True} if from_front_end else {}
         loss, hits = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
@@ -113,9 +126,14 @@ class Trainer:
             part_loss.backward()
             loss += part_loss.detach()
             hits += (logits.detach().argmax(dim=1) == part_y).sum()
+        penalty = self.penalty()
+        if penalty is not None and penalty.requires_grad:
+            penalty.backward()
+            loss += penalty.detach()
+        gradients = largest_gradients(self.watched)
         self.optimizer.step()
         self.after_step()
-        return loss, hits
+        return loss, hits, gradients
 
     def _check_weights(self) -> None:
         """Refuse what the last update made, which no loss has seen and a checkpoint would store."""
@@ -168,6 +186,7 @@ class Meter:
         self.epoch, self.epochs, self.first_step, self.steps = epoch, epochs, first_step, steps
         self.images_per_step = images_per_step
         self._losses: list[Tensor] = []
+        self._gradients: list[list[Tensor]] = []
         self._hits = torch.zeros((), device=device)
         self._images = 0
         self._start = time.perf_counter()
@@ -177,15 +196,20 @@ class Meter:
         """Updates counted so far."""
         return len(self._losses)
 
-    def add(self, loss: Tensor, hits: Tensor, images: int) -> None:
+    def add(self, loss: Tensor, hits: Tensor, gradients: list[Tensor], images: int) -> None:
         """Count an update."""
         self._losses.append(loss)
+        self._gradients.append(gradients)
         self._hits += hits
         self._images += images
 
     def losses(self) -> np.ndarray:
         """(updates,) float32."""
         return torch.stack(self._losses).float().cpu().numpy() if self._losses else np.empty(0, np.float32)
+
+    def gradients(self) -> list[np.ndarray]:
+        """(updates · rows,) float32 for every watched weight."""
+        return [torch.cat(updates).float().cpu().numpy() for updates in zip(*self._gradients, strict=True)]
 
     def accuracy(self) -> float:
         """Fraction of the images that were classified well when they were seen."""

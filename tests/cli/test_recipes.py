@@ -48,6 +48,7 @@ def test_its_command_is_understood(recipe):
 def small(recipe: Recipe) -> list[str]:
     """The name with options that make one update of random images quick."""
     heavy = ["--avg-ker-size", "1"] if recipe.name == "ImageNet-scatnet" else []  # 4×4 outputs at 64×64
+    heavy += ["--size", "128"] if "Zhang" in recipe.arch else []
     return [recipe.name, "--dummy", "--max-steps", "1", "-b", "2", "--n-imgs", "4", *SMALLER[recipe.dataset], *heavy]
 
 

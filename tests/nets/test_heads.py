@@ -42,7 +42,7 @@ def test_linear_head(size):
     mean, var = module.norm.running_mean.view(3, 1, 1), module.norm.running_var.view(3, 1, 1)
     scale, shift = module.norm.weight.view(3, 1, 1), module.norm.bias.view(3, 1, 1)
     seen = pooled((x - mean) / (var + module.norm.eps).sqrt() * scale + shift, size).flatten(1)
-    torch.testing.assert_close(module.features(x), seen)
+    torch.testing.assert_close(module.penultimate(x), seen)
     torch.testing.assert_close(module(x), seen @ module.linear.weight.T + module.linear.bias)
     assert module.linear.in_features == 3 * (5 - size + 1) * (4 - size + 1)
 
@@ -57,7 +57,7 @@ def test_perceptron(layers):
     seen = module.norm(x).flatten(1)
     for layer in linears:
         seen = (seen @ layer.weight.T + layer.bias).clamp_min(0)
-    torch.testing.assert_close(module.features(x), seen)
+    torch.testing.assert_close(module.penultimate(x), seen)
     torch.testing.assert_close(module(x), seen @ module.linear.weight.T + module.linear.bias)
     assert (module.linear.in_features, module.linear.out_features) == (11, 7)
 
@@ -68,8 +68,8 @@ def test_every_hidden_layer_is_followed_by_dropout():
     assert kinds == ["Linear", "ReLU", "Dropout"] * 3
     assert {layer.p for layer in module.hidden if isinstance(layer, torch.nn.Dropout)} == {0.3}
     x = images(64, 3, 5, 4)
-    zeros = (module.train().features(x) == 0).float().mean()
-    assert zeros > (module.eval().features(x) == 0).float().mean() + 0.05
+    zeros = (module.train().penultimate(x) == 0).float().mean()
+    assert zeros > (module.eval().penultimate(x) == 0).float().mean() + 0.05
 
 
 def test_number_of_parameters():

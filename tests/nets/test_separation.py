@@ -71,7 +71,7 @@ def test_the_stages_follow_each_other(arch):
             seen = block.frame(seen)
         assert seen.shape[1:] == (block.channels, *block.sides)
     torch.testing.assert_close(net(x), net.head(seen))
-    torch.testing.assert_close(net.features(x), net.head.features(seen))
+    torch.testing.assert_close(net.penultimate(x), net.head.penultimate(seen))
 
 
 def test_which_stages_an_architecture_has():
@@ -193,7 +193,7 @@ def test_perceptron_pooling_and_non_linearities(arch, non_linearity):
     net = network(arch, classifier_type="mlp", nb_hidden_units=9, nb_l_mlp=2, avg_ker_size=3, **options)
     side = net.blocks[-1].sides[0] - 2
     assert net.head.hidden[0].in_features == net.blocks[-1].channels * side**2
-    assert net.features(images(4)).shape == (4, 9)
+    assert net.penultimate(images(4)).shape == (4, 9)
     assert net(images(4)).shape == (4, 3)
 
 
@@ -250,7 +250,7 @@ def test_from_the_front_end_on(arch, training):
         assert features.shape == (6, net.blocks[0].projection.weight.shape[1], *net.blocks[0].sides)
         torch.testing.assert_close(net(features, from_front_end=True), net(x))
         if not training:
-            assert torch.equal(net.features(features, from_front_end=True), net.features(x))
+            assert torch.equal(net.penultimate(features, from_front_end=True), net.penultimate(x))
 
 
 def test_analysis_has_no_front_end():

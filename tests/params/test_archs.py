@@ -23,11 +23,12 @@ def test_every_row_resolves(name):
     arch = find_arch(name)
     assert isinstance(arch, Arch)
     estimator, parameters = resolve(arch.estimator), resolve(arch.params)
-    assert estimator.arch == name
+    assert estimator(**arch.preset).arch == name
     assert issubclass(estimator, sepconc.ImageClassifier)
     assert issubclass(estimator, parameters)
     check_names(parameters, arch.preset)
-    check_params(estimator(**arch.preset))
+    for config in arch.configs or [None]:
+        check_params(estimator(**arch.preset, **({"config": config} if config else {})))
     assert arch.summary
 
 

@@ -295,7 +295,7 @@ def test_sizes_of_the_parts(n, batch_size, parts, sizes):
 def test_unequal_parts_weigh_as_many_images_as_they_have():
     x, y = next(feed(5, augmentation=None).batches([np.arange(5)]))
     one = trainer(Without().eval(), batch_size=8, batch_accum=2)
-    loss, hits = one._update(x, y, False, np.arange(5))
+    loss, hits, _ = one._update(x, y, False, np.arange(5))
     logits = Without().eval()(x)
     assert loss.item() == pytest.approx(cross_entropy(logits, y).item(), rel=1e-5)
     assert hits.item() == (logits.argmax(1) == y).sum().item()
