@@ -51,7 +51,10 @@ from sepconc.errors import ConfigError
 
 CONFIG_VARIABLE = "SEPCONC_CONFIG"
 CONFIG_NAME = "config.yml"
-DATA_NAMES = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "stl10", "imagenet")
+DATA_NAMES = (
+    *("digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "stl10", "imagenet"),
+    *("imagenet-c", "imagenet-p", "cifar10-c", "cifar10-p"),
+)
 LOCK_TIMEOUT = 30.0  # seconds
 MEMORY_LIMIT = 2_000_000_000  # bytes
 

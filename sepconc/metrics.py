@@ -6,11 +6,15 @@ All values are fractions.
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 import torch
 from torch import Tensor
 
 from sepconc.errors import BadParameter
+
+FRAME_PAIRS = ("all", "first")
+"""Which frames of a clip a flip rate compares; see `FlipRates`."""
 
 
 def top_k_hits(scores: Tensor, labels: Tensor, k: int) -> Tensor:
@@ -97,48 +101,100 @@ class TopKAccuracy:
             self._hits[k] += int(top_k_hits(scores, labels, k).sum())
         self._total += len(labels)
 
+    def merge(self, other: "TopKAccuracy") -> None:
+        """Add what another one, of the same ``ks``, has counted."""
+        for k, hits in other._hits.items():
+            self._hits[k] += hits
+        self._total += other._total
+
     def value(self) -> dict[int, float]:
         """Give ``{k: share of hits}`` so far; NaN before the first image."""
         return {k: _share(hits, self._total) for k, hits in self._hits.items()}
 
 
 class MeanDivergence:
-    """Running mean, over images, of the divergence of each patch from patch 0."""
+    """Running mean, over images, of the divergence of each patch from patch 0; sums are in double precision.
 
-    def __init__(self, patches: int):
+    Parameters
+    ----------
+    patches : int
+        How many there are at least; others are added when they come.
+    """
+
+    def __init__(self, patches: int = 0):
         self._sums = [0.0] * patches
         self._counts = [0] * patches
 
     def update(self, patch: int, log_p_ref: Tensor, log_p: Tensor) -> None:
         """Add a batch of one patch: logarithms of probabilities (B, K) of patch 0 and of this one."""
-        self._sums[patch] += float(kl_divergence(log_p_ref, log_p).sum())
-        self._counts[patch] += len(log_p)
+        self._add(patch, float(kl_divergence(log_p_ref, log_p).sum()), len(log_p))
+
+    def merge(self, other: "MeanDivergence") -> None:
+        """Add the sums of another one."""
+        for patch, (total, count) in enumerate(zip(other._sums, other._counts, strict=True)):
+            self._add(patch, total, count)
+
+    def _add(self, patch: int, total: float, count: int) -> None:
+        missing = patch + 1 - len(self._sums)
+        self._sums += [0.0] * missing
+        self._counts += [0] * missing
+        self._sums[patch] += total
+        self._counts[patch] += count
 
     def value(self) -> list[float]:
-        """Give the mean of each patch."""
+        """Give the mean of each patch, over the images that have it."""
         return [_share(total, count) for total, count in zip(self._sums, self._counts, strict=True)]
 
 
 class FlipRates:
-    """Running mean flip rates; see `mean_flip_rates`."""
+    """Running mean flip rates; see `mean_flip_rates`.
 
-    def __init__(self, max_step: int):
+    Images may have different numbers of patches: each has its own rate, and the mean is over those that have pairs.
+    Only whole numbers are kept, so that the order of the images, and who counted them, don't matter.
+
+    Parameters
+    ----------
+    max_step : int
+    pairs : str
+        One of :data:`FRAME_PAIRS`: "all" pairs that are a step apart, or "first": patch 0 with every other one, whose
+        rate is that of step 1, and the only one.
+    """
+
+    def __init__(self, max_step: int, pairs: str = "all"):
         if max_step < 1:
             message = f"`max_step` of the mean flip rate must be at least 1; got {max_step}."
             raise BadParameter(message)
-        self._flips = dict.fromkeys(range(1, max_step + 1), 0)
-        self._pairs = dict.fromkeys(range(1, max_step + 1), 0)
+        self._from_first = pairs == "first"
+        self._counts: dict[int, dict[int, list[int]]] = {
+            step: {} for step in range(1, 2 if self._from_first else max_step + 1)
+        }  # step -> pairs in an image -> [flips, images]
 
     def update(self, labels: Tensor) -> None:
         """Count the pairs of a batch of images: predicted classes (B, P)."""
-        for step in range(1, min(max(self._flips), labels.shape[1] - 1) + 1):
-            flips = labels[:, step:] != labels[:, :-step]
-            self._flips[step] += int(flips.sum())
-            self._pairs[step] += flips.numel()
+        for step in range(1, min(max(self._counts), labels.shape[1] - 1) + 1):
+            before = labels[:, :1] if self._from_first else labels[:, :-step]
+            self._add(step, labels.shape[1] - step, int((labels[:, step:] != before).sum()), len(labels))
+
+    def merge(self, other: "FlipRates") -> None:
+        """Add what another one, of the same steps, has counted."""
+        for step, counts in other._counts.items():
+            for pairs, (flips, images) in counts.items():
+                self._add(step, pairs, flips, images)
+
+    def _add(self, step: int, pairs: int, flips: int, images: int) -> None:
+        counted = self._counts[step].setdefault(pairs, [0, 0])
+        counted[0] += flips
+        counted[1] += images
 
     def value(self) -> dict[int, float]:
         """Give ``{step: rate}``; NaN for a step without pairs."""
-        return {step: _share(flips, self._pairs[step]) for step, flips in self._flips.items()}
+        return {step: self._rate(counts) for step, counts in self._counts.items()}
+
+    def _rate(self, counts: dict[int, list[int]]) -> float:
+        """The mean of the images' rates, rounded once."""
+        total = sum(images for _, images in counts.values())
+        flips = sum((Fraction(flips, pairs) for pairs, (flips, _) in counts.items()), Fraction(0))
+        return float(flips / total) if total else math.nan
 
 
 def _share(part: float, total: int) -> float:

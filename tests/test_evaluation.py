@@ -365,7 +365,10 @@ def test_progress_is_told_after_every_batch_and_may_interrupt():
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"eval_mode": "onecorp"}, r"`eval_mode`.*onecrop, tencrops, shifts; got 'onecorp'.*\"onecrop\""),
+        (
+            {"eval_mode": "onecorp"},
+            r"`eval_mode`.*onecrop, tencrops, shifts, perturbations; got 'onecorp'.*\"onecrop\"",
+        ),
         ({"eval_mode": None}, "`eval_mode`.*got None"),
         ({"metrics": "top2"}, "`metrics`.*top1, top1_5, kldiv, mfr; got 'top2'"),
         ({"metrics": []}, "`metrics` must name at least one"),

@@ -136,3 +136,44 @@ def test_flip_rates_and_accuracy_do_not_depend_on_the_batches(seed, images, batc
         accuracy.update(scores[start : start + batch], labels[start : start + batch])
     assert flips.value() == mean_flip_rates(patches, 3)
     assert accuracy.value() == {k: top_k_accuracy(scores, labels, k) for k in (1, 5)}
+
+
+def test_merged_halves_equal_the_whole():
+    log_p = torch.randn(12, 4, 7, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
+    classes = torch.arange(12) % 7
+    whole, *halves = [(MeanDivergence(), FlipRates(3), TopKAccuracy((1, 5))) for _ in range(3)]
+    for metrics, part in zip((whole, *halves), (slice(None), slice(5), slice(5, None)), strict=True):
+        for patch in range(4):
+            metrics[0].update(patch, log_p[part, 0], log_p[part, patch])
+        metrics[1].update(log_p[part].argmax(-1))
+        metrics[2].update(log_p[part, 0], classes[part])
+    for one, other in zip(*halves, strict=True):
+        one.merge(other)
+    assert halves[0][0].value() == pytest.approx(whole[0].value(), rel=1e-14)
+    assert halves[0][1].value() == whole[1].value()
+    assert halves[0][2].value() == whole[2].value()
+
+
+def test_flip_rates_of_several_lengths_are_means_over_images():
+    rates = FlipRates(3)
+    rates.update(torch.tensor([[0, 1, 1, 0, 0]]))  # 2 of 4 pairs at step 1, 3 of 3 at step 2, 1 of 2 at step 3
+    rates.update(torch.tensor([[2, 3], [2, 2]]))  # 1 of 1, and 0 of 1
+    assert rates.value() == {1: (0.5 + 1 + 0) / 3, 2: 1.0, 3: 0.5}
+
+
+def test_flips_from_the_first_frame():
+    rates = FlipRates(4, "first")
+    rates.update(torch.tensor([[0, 1, 1, 0, 0], [1, 1, 1, 1, 2]]))
+    assert rates.value() == {1: (2 / 4 + 1 / 4) / 2}
+    rates.update(torch.tensor([[5]]))  # a single frame has no pair
+    assert rates.value() == {1: 3 / 8}
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=9), min_size=1, max_size=9), st.integers(0, 9))
+def test_who_counts_an_image_does_not_matter(clips, cut):
+    first, second, whole = FlipRates(4), FlipRates(4), FlipRates(4)
+    for number, clip in enumerate(clips):
+        for counter in (whole, first if number < cut else second):
+            counter.update(torch.tensor([clip]))
+    second.merge(first)  # the other way round
+    np.testing.assert_array_equal(list(second.value().values()), list(whole.value().values()))

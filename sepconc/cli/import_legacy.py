@@ -8,7 +8,8 @@ from typing import Any
 
 from sepconc.cli.options import Parser, add_fields, step_lr
 from sepconc.errors import BadParameter
-from sepconc.params.archs import list_archs
+from sepconc.params.archs import ARCHS, resolve
+from sepconc.params.field import param_infos
 from sepconc.registry.legacy.importing import Outcome, import_wcnn
 from sepconc.registry.names import check_name, check_status
 from sepconc.registry.store import configured_registry
@@ -17,6 +18,9 @@ from sepconc.report import table
 _OF_A_FOLDER = ("prefix", "dry_run")
 _OF_A_FILE = ("name", "status", "arch", "dataset", "size", "args")
 _CONTROLS = ("path", "overwrite", "debug", "work")
+
+_CHECKPOINTS = [name for name, arch in ARCHS.items() if arch.params.startswith("sepconc.params.separation:")]
+"""The architectures that checkpoints are of."""
 
 _EPILOG = """\
 PATH is a folder with the classif_db.csv of the WCNN program, its files beside it or in classif or classifs; or a
@@ -47,11 +51,11 @@ def make_parser(command: str = "import-legacy", prog: str = "sepconc import-lega
     file.add_argument(
         "-s", "--status", help="checkpoint, best or e<epochs> (default: best if the file's name ends with _best)"
     )
-    file.add_argument("-a", "--arch", metavar="ARCH", help=f"its architecture, to be sure: {', '.join(list_archs())}")
+    file.add_argument("-a", "--arch", metavar="ARCH", help=f"its architecture, to be sure: {', '.join(_CHECKPOINTS)}")
     file.add_argument("-ds", "--dataset", help="the data set it was trained on (default: from args.json)")
     file.add_argument("--size", type=int, help="side of the images in pixels (default: the data set's)")
     file.add_argument("--args", metavar="FILE", help="the program's options (default: args.json beside it, if there)")
-    add_fields(parser)
+    add_fields(parser, only={name for arch in _CHECKPOINTS for name in param_infos(resolve(ARCHS[arch].params))})
     parser.add_argument(
         "--learning-rate-adjust-frequency",
         dest="lr_scheduler",

@@ -29,6 +29,8 @@ COMMANDS = {
     "features": Entry("features", "write scattering features of a data set to a folder", whole=True),
     "list": Entry("classif", "list the stored classifiers"),
     "show": Entry("classif", "show parameters, scores and history of a classifier"),
+    "plot-kernels": Entry("plot_kernels", "draw the kernels of a classifier's first layer and their spectra"),
+    "compare": Entry("compare", "divide the scores of a classifier by those of a baseline"),
     "archs": Entry("classif", "list the architectures"),
     "configs": Entry("classif", "list the configurations of an architecture"),
     "datasets": Entry("classif", "list the data sets"),

@@ -141,7 +141,7 @@ def add_data_options(parser: argparse.ArgumentParser, *, evaluating: bool) -> No
         "-ds",
         "--dataset",
         help="data set, any case: digits, mnist, fashion-mnist, cifar10, cifar100, stl10, imagenet, folder:PATH or "
-        f"npz:PATH (default: {default})",
+        f"npz:PATH{', imagenet-c, imagenet-p, cifar10-c or cifar10-p' if evaluating else ''} (default: {default})",
     )
     group.add_argument("--data", metavar="ROOT", help="folder that holds the data sets (default: from config.yml)")
     group.add_argument("--nb-classes", type=int, help="number of classes kept, drawn with the seed (default: all)")
@@ -151,8 +151,15 @@ def add_data_options(parser: argparse.ArgumentParser, *, evaluating: bool) -> No
         help="classes kept: numbers with commas (1,3,7), a .npy or text file of numbers, or imagenet10, imagenet20, "
         "imagenet100",
     )
-    choice = "test" if evaluating else "train"
-    group.add_argument("--split", choices=SPLITS, help=f"part of the data set (default: {choice})")
+    if evaluating:
+        group.add_argument(
+            "--split",
+            metavar="SPLIT",
+            help="train, val or test (default: test); of imagenet-c, cifar10-c CORRUPTION/SEVERITY, of imagenet-p, "
+            "cifar10-p PERTURBATION, with * and ? for several (default: all that are found)",
+        )
+    else:
+        group.add_argument("--split", choices=SPLITS, help="part of the data set (default: train)")
     group.add_argument("--n-imgs", type=int, help="use the first images only")
     group.add_argument("--size", type=int, help="side of the images in pixels (default: the data set's)")
     group.add_argument("--download", action="store_true", help="fetch a missing data set, where torchvision can")

@@ -53,6 +53,7 @@ _EXTRAS = {
     "cuda": {"cupy": "cupy", "scikit-cuda": "skcuda"},
     "remote": {"paramiko": "paramiko"},
     "completion": {"shtab": "shtab"},
+    "video": {"av": "av"},
 }
 _TITLES = {"cuda": "CUDA", "cudnn": "cuDNN"}
 _FILES = {
@@ -66,6 +67,10 @@ _FILES = {
     "cifar100": ("cifar-100-binary/test.bin", "test.bin", "cifar-100-python"),
     "stl10": ("stl10_binary",),
     "imagenet": ("val", "imagenet/val", "ImageNet/val", "ILSVRC2012/val"),
+    "imagenet-c": ("ImageNet-C", "imagenet-c", "ImageNetC", "gaussian_noise/1"),
+    "imagenet-p": ("ImageNet-P", "imagenet-p", "ImageNetP", "tilt"),
+    "cifar10-c": ("CIFAR-10-C", "cifar10-c", "CIFAR10C", "fog.npy"),
+    "cifar10-p": ("CIFAR-10-P", "cifar10-p", "CIFAR10P", "tilt.npy"),
 }  # what the readers of sepconc.data.sources look for, in their order
 
 

@@ -36,6 +36,7 @@ examples:
   %(prog)s my-digits -a scatnet -ds digits --scattering-J 3 --epochs 60
   %(prog)s my-mnist -a scatnet -ds mnist --scattering-J 3 --P-proj-size 128 --epochs 300 -b 128 \\
       --learning-rate-adjust-frequency 70 --no-validation
+  %(prog)s my-twin -a dtcwpt_resnet18 --config Ft40YEx_mod -ds cifar10 --epochs 300 --lr-scheduler StepLR100
   %(prog)s my-mnist                          (goes on where it stopped)
   %(prog)s MNIST-scatnet                     (a published experiment; "sepconc recipes" lists them)
 
@@ -52,7 +53,12 @@ def make_parser(prog: str = "train.py") -> Parser:
     )
     parser.add_argument("name", metavar="NAME", help="name of the classifier in the registry")
     parser.add_argument("-a", "--arch", metavar="ARCH", help=f"architecture: {', '.join(list_archs())}")
-    parser.add_argument("-c", "--config", metavar="CONFIG", help="configuration of an architecture that has some")
+    parser.add_argument(
+        "-c",
+        "--config",
+        metavar="CONFIG",
+        help='configuration of an architecture that has some ("sepconc configs ARCH")',
+    )
     parser.add_argument("-r", dest="resume_epoch", type=int, metavar="EPOCH", help="go on from the snapshot e<EPOCH>")
     parser.add_argument("--resume", metavar="PATH", help="go on from a file: the .tar of a registry")
     parser.add_argument("-e", "--evaluate", action="store_true", help="measure on the validation images; don't train")
@@ -233,6 +239,7 @@ class Training:
         params = {name: value for name, value in self.given.items() if name != "log_dir"}
         classifier = make_classifier(self.arch, **params)
         check_params(classifier)
+        classifier.check_together()
         if self.options.get("max_steps", 1) < 1:
             message = f"--max-steps must be at least 1; got {self.options['max_steps']}."
             raise BadParameter(message)

@@ -47,6 +47,11 @@ class DatasetInfo:
         Whether torchvision can fetch it.
     page : str
         Where it comes from.
+    variant : str or None
+        ``corruption`` or ``perturbation`` for a test set that was made of another one's: its splits are
+        ``<corruption>/<severity>``, or the perturbations, whose items are clips. Its images are crops of ``side``.
+    parent : str or None
+        The data set that a variant was made of.
     """
 
     name: str
@@ -61,6 +66,8 @@ class DatasetInfo:
     classes: tuple[str, ...] | None = None
     downloadable: bool = False
     page: str = ""
+    variant: str | None = None
+    parent: str | None = None
 
 
 _FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -69,6 +76,17 @@ _STL10 = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "s
 _NATURAL = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
 _SMALL = {**_NATURAL, "augmentation": "pad-crop-flip", "downloadable": True}
 _CIFAR_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
+_ROBUSTNESS_PAGE = "https://github.com/hendrycks/robustness"
+
+
+def _variants(parent: str, side: int, n_classes: int, classes: tuple[str, ...] | None) -> tuple[DatasetInfo, ...]:
+    """The corrupted and the perturbed test set of Hendrycks and Dietterich (2019)."""
+    made = {"page": _ROBUSTNESS_PAGE, "parent": parent, "classes": classes, **_NATURAL}
+    return (
+        DatasetInfo(f"{parent}-c", 3, side, n_classes, variant="corruption", **made),
+        DatasetInfo(f"{parent}-p", 3, side, n_classes, variant="perturbation", **made),
+    )
+
 
 DATASETS: dict[str, DatasetInfo] = {
     info.name: info
@@ -110,9 +128,29 @@ DATASETS: dict[str, DatasetInfo] = {
             eval_resize=256,
             page="https://image-net.org/download.php",
         ),
+        *_variants("imagenet", 224, 1000, None),
+        *_variants("cifar10", 32, 10, _CIFAR10),
     )
 }
 """Every data set with a name of its own."""
+
+CORRUPTIONS = (
+    *("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    *("snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+)
+"""The corruptions of the benchmark, over which its mean error is taken; each has severities 1 to 5."""
+
+PERTURBATIONS = (
+    *("gaussian_noise", "shot_noise", "motion_blur", "zoom_blur", "snow", "brightness"),
+    *("translate", "rotate", "tilt", "scale"),
+)
+"""The perturbations of the benchmark, over which its mean flip rate is taken."""
+
+EXTRA_CORRUPTIONS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+EXTRA_PERTURBATIONS = ("speckle_noise", "gaussian_blur", "spatter", "shear")
+"""What came with the benchmark for validation, outside of its means."""
+
+SEVERITIES = (1, 2, 3, 4, 5)
 
 PREFIXES = ("folder:", "npz:")
 """How a data set that is a path is written."""

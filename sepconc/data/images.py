@@ -5,7 +5,8 @@ An :class:`ImageSet` gives batches of images by index, on the CPU, before divisi
     ImageSet
     ├── ArrayImages         one array (n, C, H, W) in memory; uint8 stays uint8
     ├── FolderImages        files decoded when they are asked for
-    └── TorchDatasetImages  items of a map-style torch Dataset (sepconc.data.torch_dataset)
+    ├── TorchDatasetImages  items of a map-style torch Dataset (sepconc.data.torch_dataset)
+    └── ClipSet             clips of several frames (sepconc.data.clips)
 """
 
 from __future__ import annotations
@@ -60,11 +61,14 @@ class ImageSet:
         What :meth:`identity` is computed from.
     has_random_views : bool
         Whether :meth:`read` makes random training views (of files, out of the whole photograph).
+    has_clips : bool
+        Whether the items are clips of several frames (:mod:`sepconc.data.clips`).
     """
 
     in_memory = False
     identity_covers = "pixels and labels"
     has_random_views = False
+    has_clips = False
     is_part = False
     repeats = True
     image_shape: tuple[int, int, int]

@@ -13,11 +13,16 @@ import numpy as np
 import torch
 
 from sepconc.data import splits, views
+from sepconc.data.benchmarks import BENCHMARKS, variant_splits
+from sepconc.data.clips import ArrayClips
 from sepconc.data.datasets import DatasetInfo, dataset_info
 from sepconc.data.images import ArrayImages, ImageSet
 from sepconc.data.sources import SOURCES, Request
 from sepconc.data.splits import ClassIndices
 from sepconc.errors import BadParameter
+
+READERS = {**SOURCES, **BENCHMARKS}
+DUMMY_FRAMES = 6
 
 
 def load_dataset(
@@ -40,7 +45,7 @@ def load_dataset(
     name : str
         See :func:`sepconc.data.datasets.dataset_info`.
     split : str
-        ``train``, ``val`` or ``test``.
+        ``train``, ``val`` or ``test``; of corrupted and perturbed sets see :func:`dataset_splits`.
     root : path or None
         Folder of the data; None asks the configuration. Not used by ``digits``, ``folder:PATH`` and ``npz:PATH``.
     validation : bool
@@ -66,16 +71,29 @@ def load_dataset(
         The files don't hold what they should.
     """
     info = dataset_info(name)
-    _check(split, validation, n_imgs, size)
+    _check(info, split, validation)
+    _check_numbers(n_imgs=n_imgs, size=size)
     kind = info.name.partition(":")[0]
     request = Request(*(info, split, _root(info, root), validation, download, size), *(nb_classes, class_indices, seed))
-    images = SOURCES[kind](request)
+    images = READERS[kind](request)
     if images.class_indices is None:
         images = _keep_classes(images, request.classes(len(images.classes)))
     images.is_part = False  # the splits and classes were cut out of something larger
     if n_imgs is not None:
         images = images.subset(slice(n_imgs))
     return images if size is None else _resized(images, size)
+
+
+def dataset_splits(name: str, root: str | Path | None = None) -> list[str]:
+    """The splits of a data set: train, val and test, or the corruptions or perturbations that are found.
+
+    Raises
+    ------
+    UnknownDataset, DatasetNotFound
+        No data set of that name; nothing of a corrupted or perturbed set is there.
+    """
+    info = dataset_info(name)
+    return variant_splits(info, _root(info, root)) if info.variant else list(splits.SPLITS)
 
 
 def dummy_like(
@@ -85,31 +103,41 @@ def dummy_like(
     seed: int = 0,
     size: int | None = None,
     split: str = "train",
-) -> ArrayImages:
+    clips: bool | None = None,
+) -> ArrayImages | ArrayClips:
     """Return ``n`` random ``uint8`` images of a data set's shape, with labels; no file is read.
 
     Every class has as many images as any other, give or take one. ``folder:PATH`` gives 3×224×224, ``npz:PATH``
-    1×28×28, both 10 classes, unless ``nb_classes`` and ``size`` say otherwise.
+    1×28×28, both 10 classes, unless ``nb_classes`` and ``size`` say otherwise. With ``clips``, by default for
+    perturbed sets, they are clips of 6 such images.
     """
     info = dataset_info(info_or_name) if isinstance(info_or_name, str) else info_or_name
     side = size or info.side or 28
     count = nb_classes or info.n_classes or 10
     rng = np.random.default_rng(seed)
-    images = rng.integers(0, 256, (n, info.channels or 1, side, side), dtype=np.uint8)
+    channels = info.channels or 1
     names = info.classes[:count] if info.classes else [str(k) for k in range(count)]
-    return ArrayImages(
-        images, rng.permutation(np.arange(n) % count), name=f"dummy:{info.name}", split=split, info=info, classes=names
-    )
+    about = {"name": f"dummy:{info.name}", "split": split, "info": info, "classes": names}
+    if info.variant == "perturbation" if clips is None else clips:
+        frames = rng.integers(0, 256, (n, DUMMY_FRAMES, side, side, channels), dtype=np.uint8)
+        return ArrayClips(frames, rng.permutation(np.arange(n) % count), **about)
+    images = rng.integers(0, 256, (n, channels, side, side), dtype=np.uint8)
+    return ArrayImages(images, rng.permutation(np.arange(n) % count), **about)
 
 
-def _check(split: str, validation: bool, n_imgs: int | None, size: int | None) -> None:
+def _check(info: DatasetInfo, split: str, validation: bool) -> None:
+    if info.variant:
+        return  # its reader knows which there are
     if split not in splits.SPLITS:
         message = f"split must be one of {', '.join(splits.SPLITS)}; got {split!r}."
         raise BadParameter(message)
     if split == "val" and not validation:
         message = 'split "val" must be cut from the training set, but validation is off. Use "train" or "test".'
         raise BadParameter(message)
-    for name, value in (("n_imgs", n_imgs), ("size", size)):
+
+
+def _check_numbers(**numbers: int | None) -> None:
+    for name, value in numbers.items():
         if value is not None and value < 1:
             message = f"{name} must be at least 1; got {value}."
             raise BadParameter(message)
@@ -129,6 +157,9 @@ def _keep_classes(images: ImageSet, chosen: np.ndarray | None) -> ImageSet:
     """Drop the images of other classes and renumber the rest."""
     if chosen is None:
         return images
+    if images.labels is None:
+        message = f"Classes of {images.name} can't be chosen: its files hold no labels. Measure all of its clips."
+        raise BadParameter(message)
     kept = images.subset(np.isin(images.labels, chosen))
     kept.labels = np.searchsorted(chosen, kept.labels)
     kept.classes = [images.classes[k] for k in chosen]

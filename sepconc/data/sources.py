@@ -65,7 +65,8 @@ def _fifth_for_test(images: ImageSet, request: Request) -> ImageSet:
     return images.subset(piece if request.split == "test" else rest)
 
 
-def _not_found(info: DatasetInfo, looked: list[Path]) -> DatasetNotFound:
+def not_found(info: DatasetInfo, looked: list[Path]) -> DatasetNotFound:
+    """The error of a data set that isn't in any of the places where it was looked for, with how to get it."""
     if info.downloadable:
         how = f"Fetch it with --download, or lay it out there from {info.page}."
     else:
@@ -98,7 +99,7 @@ def _mnist(request: Request) -> ImageSet:
         _torchvision(request, title, train=True)
         found = _find_pair(folders, names)
     if found is None:
-        raise _not_found(request.info, [folders[0] / names[0], folders[-1] / names[0]])
+        raise not_found(request.info, [folders[0] / names[0], folders[-1] / names[0]])
     pixels, labels = (formats.read_idx(path) for path in found)
     images = ArrayImages(pixels[:, None], labels.astype(np.int64), classes=request.info.classes, **request.about())
     return _tenth(images, request)
@@ -145,7 +146,7 @@ def _cifar_python(request: Request, binary: Path) -> tuple[np.ndarray, np.ndarra
     name = "cifar-100-python" if request.info.name == "cifar100" else "cifar-10-batches-py"
     root = request.root.parent if request.root.name == name else request.root
     if not (root / name).is_dir() and not request.download:
-        raise _not_found(request.info, [binary, root / name])
+        raise not_found(request.info, [binary, root / name])
     data = _torchvision(
         dataclasses.replace(request, root=root), request.info.name.upper(), train=request.part == "train"
     )
@@ -155,7 +156,7 @@ def _cifar_python(request: Request, binary: Path) -> tuple[np.ndarray, np.ndarra
 def _stl10(request: Request) -> ImageSet:
     folder = request.root / "stl10_binary"
     if not folder.is_dir() and not request.download:
-        raise _not_found(request.info, [folder])
+        raise not_found(request.info, [folder])
     data = _torchvision(request, "STL10", split=request.part)
     labels = np.asarray(data.labels, dtype=np.int64)
     return _tenth(ArrayImages(data.data, labels, classes=request.info.classes, **request.about()), request)
@@ -171,7 +172,7 @@ def _torchvision(request: Request, title: str, **arguments: object) -> object:
     try:
         return getattr(datasets, title)(str(request.root), download=request.download, **arguments)
     except (RuntimeError, OSError) as error:
-        message = f"{_not_found(request.info, [request.root])} torchvision says: {' '.join(str(error).split())}"
+        message = f"{not_found(request.info, [request.root])} torchvision says: {' '.join(str(error).split())}"
         raise DatasetNotFound(message) from error
 
 
@@ -181,9 +182,9 @@ def _imagenet(request: Request) -> ImageSet:
     homes = [request.root, *(request.root / name for name in ("imagenet", "ImageNet", "ILSVRC2012"))]
     home = next((home for home in homes if formats.class_folders(home / part)), None)
     if home is None:
-        raise _not_found(request.info, [home / part for home in homes[:2]])
+        raise not_found(request.info, [home / part for home in homes[:2]])
     synsets = formats.class_folders(home / "train") or formats.class_folders(home / part)
-    images = _folder_images(request, home / part, synsets, request.classes(len(synsets)))
+    images = folder_images(request, home / part, synsets, request.classes(len(synsets)))
     rule = splits.first_of_each_class
     return _cut(images, request, lambda: rule(images.labels, IMAGENET_VAL_PER_CLASS, str(home / part)))
 
@@ -192,11 +193,11 @@ def _folder(request: Request) -> ImageSet:
     """``PATH/train`` with ``PATH/val`` and ``PATH/test`` where they exist, otherwise ``PATH/<class>/``."""
     parts = [part for part in splits.SPLITS if formats.class_folders(request.root / part)]
     if not parts:
-        images = _folder_images(request, request.root, formats.class_folders(request.root))
+        images = folder_images(request, request.root, formats.class_folders(request.root))
         return _tenth(_fifth_for_test(images, request), request)
     part = _part_of_folder(request.split, parts)
     synsets = formats.class_folders(request.root / ("train" if "train" in parts else part))
-    images = _folder_images(request, request.root / part, synsets)
+    images = folder_images(request, request.root / part, synsets)
     if part != "train":
         return images
     if parts == ["train"]:
@@ -215,9 +216,7 @@ def _part_of_folder(split: str, parts: list[str]) -> str:
     return others[-1] if others else "train"
 
 
-def _folder_images(
-    request: Request, folder: Path, synsets: list[str], chosen: np.ndarray | None = None
-) -> FolderImages:
+def folder_images(request: Request, folder: Path, synsets: list[str], chosen: np.ndarray | None = None) -> FolderImages:
     """Files of a folder with one sub-folder per class; of the ``chosen`` classes only, renumbered."""
     kept = synsets if chosen is None else [synsets[k] for k in chosen]
     files: list[bytes] = []
@@ -227,10 +226,11 @@ def _folder_images(
         files += [os.fsencode(name) for name in names]
         labels += [label] * len(names)
     if not files:
-        raise _not_found(request.info, [folder / "<class>" / "<image>"])
+        raise not_found(request.info, [folder / "<class>" / "<image>"])
     _check_no_other(folder, synsets)
     side = request.size or request.info.side
-    resize = 8 * side // 7 if request.size else request.info.eval_resize
+    enlarged = request.size and not request.info.variant  # a variant's images are crops already
+    resize = 8 * side // 7 if enlarged else request.info.eval_resize
     info = request.info if request.info.n_classes else dataclasses.replace(request.info, n_classes=len(synsets))
     about = {**request.about(), "info": info, "classes": kept, "class_indices": chosen}
     return FolderImages(folder, files, np.asarray(labels, dtype=np.int64), side=side, resize=resize, **about)
@@ -245,7 +245,7 @@ def _check_no_other(folder: Path, synsets: list[str]) -> None:
 
 def _npz(request: Request) -> ImageSet:
     if not request.root.is_file():
-        raise _not_found(request.info, [request.root])
+        raise not_found(request.info, [request.root])
     pixels, labels, values, parted = formats.read_npz(request.root, request.part)
     channels, height, width = pixels.shape[1:]
     info = dataclasses.replace(

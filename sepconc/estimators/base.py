@@ -17,7 +17,7 @@ from sepconc import evaluation
 from sepconc.data.images import ImageSet
 from sepconc.errors import BadInput, BadParameter
 from sepconc.estimators import fitting, histories, inputs, measuring, persistence
-from sepconc.estimators.devices import find_device, find_devices
+from sepconc.estimators.devices import find_device, find_devices, on_device
 from sepconc.estimators.persistence import Command
 from sepconc.estimators.resuming import Resume
 from sepconc.params.field import check_params
@@ -66,6 +66,9 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
     def min_side(self) -> int:
         """Smallest side of an image that the network can take; flat rows are padded to it."""
         return 1
+
+    def check_together(self) -> None:
+        """Check, before a training, parameters that must fit each other; BadParameter where they don't."""
 
     def parameter_groups(self, net: nn.Module) -> list[dict[str, Any]]:
         """The optimiser's parameter groups."""
@@ -150,6 +153,7 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         command : script, arguments and options, recorded with the classifier.
         """
         check_params(self)
+        self.check_together()
         device = find_device(self.device)
         plan = fitting.TrainingPlan(
             name, observer or Observer(), max_steps, resume or Resume(), command or Command(), device
@@ -163,6 +167,7 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None) -> Self:
         """Train for one epoch on ``X``: no validation, no registry. ``classes`` are all labels that will ever come."""
         check_params(self)
+        self.check_together()
         if hasattr(self, "stored_as_"):
             self._check_has_network()
         device = find_device(self.device)
@@ -314,9 +319,10 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
     def log_proba_function(
         self, normalize: bool = True, device: torch.device | None = None
     ) -> Callable[[Tensor], Tensor]:
-        """A function (B, C, H, W) uint8 or floating -> (B, n_classes) log-probabilities, float32, on the CPU.
+        """A function (B, C, H, W) uint8 or floating -> (B, n_classes) log-probabilities, float64, on the CPU.
 
-        With ``device`` it computes there, with a copy of the network.
+        The network computes in float32; probabilities that add up to 1 in double precision give divergences that
+        aren't negative. With ``device`` it computes there, with a copy of the network.
         """
         net = self.net_ if device is None else copy.deepcopy(self.net_)
         device = find_device(self.device) if device is None else device
@@ -325,7 +331,9 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
 
         @torch.inference_mode()
         def log_proba(batch: Tensor) -> Tensor:
-            return torch.log_softmax(net(prepare(batch.to(device), torch.float32)), dim=1).cpu()
+            with on_device(device):
+                logits = net(prepare(batch.to(device), torch.float32))
+                return torch.log_softmax(logits, dim=1, dtype=torch.float64).cpu()
 
         return log_proba
 

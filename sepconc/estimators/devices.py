@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import torch
@@ -54,3 +55,8 @@ def find_devices(names: Sequence[str]) -> list[torch.device]:
         message = f'`devices` must be a list of at least one device, like ["cuda:0", "cuda:1"]; got {names!r}.'
         raise BadParameter(message)
     return [find_device(name) for name in names]
+
+
+def on_device(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Make a CUDA device the current one of this thread, as kernels that are launched by hand need it."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()

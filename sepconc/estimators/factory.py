@@ -42,6 +42,7 @@ def build_network(arch: str, *, num_classes: int, image_shape: tuple[int, int, i
     """
     clf = make_classifier(arch, **params)
     check_params(clf)
+    clf.check_together()
     seed = clf.random_state
     generator = None if seed is None else RandomStreams(int(seed), torch.device("cpu")).init
     return clf.build_network(tuple(image_shape), num_classes, generator)

@@ -298,14 +298,14 @@ def _trainer(clf: ImageClassifier, device: torch.device, stored: resuming.Stored
     )  # fmt: skip
     if hasattr(clf, "training_state_"):
         state = {"net": net.state_dict(), **clf.training_state_}
-        trainer.load_state_dict(resuming.complete(state, clf.current_epoch_, trainer))
+        trainer.load_state_dict(resuming.complete(state, clf, trainer))
     elif fresh or (stored is not None and not restored):
         _start(clf, trainer)
     elif not restored:  # loaded without its training state: the optimiser starts afresh, the epochs go on
         trainer.epoch = clf.current_epoch_
         trainer.schedule.skip(clf.current_epoch_)
     if stored is not None:
-        resuming.restore_trainer(trainer, stored)
+        resuming.restore_trainer(clf, trainer, stored)
         clf.current_epoch_ = trainer.epoch
     return trainer
 

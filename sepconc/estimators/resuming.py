@@ -183,18 +183,19 @@ def _stamps(record: Any) -> dict[str, files.Stamp]:
     return {kind: stamps.get(kind, _UNRECORDED) for kind in ("tar", "npz")}
 
 
-def complete(state: Mapping[str, Any], epoch: int, trainer: Trainer) -> dict[str, Any]:
-    """A state after ``epoch`` epochs, with what another program's training doesn't store."""
+def complete(state: Mapping[str, Any], clf: ImageClassifier, trainer: Trainer) -> dict[str, Any]:
+    """The state of ``clf``, with what it lacks if another program trained it: random streams and a count of epochs."""
+    if not any("imported" in entry for entry in getattr(clf, "trainings_", [])):
+        return dict(state)
     fresh = trainer.state_dict()
-    return {"generators": fresh["generators"], "progress": {"epoch": epoch, "step": 0}, **state}
+    return {"generators": fresh["generators"], "progress": {"epoch": clf.current_epoch_, "step": 0}, **state}
 
 
-def restore_trainer(trainer: Trainer, stored: StoredTraining) -> None:
-    """Put a trainer in a stored state."""
+def restore_trainer(clf: ImageClassifier, trainer: Trainer, stored: StoredTraining) -> None:
+    """Put a trainer, and what ``clf`` knows of it, in a stored state."""
     load_weights(trainer.net, stored.tensors["net"], "the stored training")
-    epoch = 0 if stored.record is None else stored.record["learned"]["current_epoch"]
     try:
-        trainer.load_state_dict(complete(stored.tensors, epoch, trainer))
+        trainer.load_state_dict(complete(stored.tensors, clf, trainer))
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         message = f"The stored training state doesn't fit this one: {error}. Train again under another name."
         raise CorruptFile(message) from error

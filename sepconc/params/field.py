@@ -116,7 +116,7 @@ def param_infos(cls: type) -> dict[str, tuple[Any, ParamInfo]]:
 
 
 def check_params(owner: Any) -> None:
-    """Check every parameter of ``owner``, and what its ``check_together`` says of several at once.
+    """Check every parameter of ``owner`` by itself.
 
     Raises
     ------
@@ -125,8 +125,6 @@ def check_params(owner: Any) -> None:
     """
     for name, (_, info) in param_infos(type(owner)).items():
         _check_one(f"`{name}` of {type(owner).__name__}", getattr(owner, name), info)
-    if hasattr(owner, "check_together"):
-        owner.check_together()
 
 
 def check_names(cls: type, given: Mapping[str, Any]) -> None:

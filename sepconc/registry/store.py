@@ -149,7 +149,8 @@ class Registry:
         arrays = files.read_npz(paths["npz"], Stamp(**stamps["npz"])) if histories else None
         if tensors and "tar" not in stamps:
             message = (
-                f'Classifier "{row.name}" with status "{row.status}" was stored without tensors; load another status.'
+                f'Classifier "{row.name}" with status "{row.status}" was stored without weights. Load it with '
+                "load_net=False, or another status."
             )
             raise CorruptFile(message)
         if tensors and not self._states.was_fetched(row, record) and not paths["tar"].exists():

@@ -184,6 +184,214 @@ def test_a_classifier_trained_on_arrays_needs_a_data_set(evaluate):
     one_line_error(evaluate("arrays"), '"arrays"', "-ds")
 
 
+# ---------------------------------------------------------------------- several devices
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["-em", "tencrops", "--mirror"], ["-em", "shifts", "-m", "mfr", "kldiv", "--max-shift", "2"]],
+    ids=["onecrop", "tencrops", "shifts"],
+)
+def test_several_devices_give_the_scores_of_one(trained, evaluate, words):
+    assert evaluate("net", *words, *FEW, "--device", "cpu").code == 0
+    before = ImageClassifier.load("net", load_net=False).eval_scores_.flat()
+    outcome = evaluate("net", *words, *FEW, "--devices", "cpu", "cpu", "cpu", "-b", "7")
+    assert outcome.code == 2  # the same measurement, which is kept
+    assert evaluate("net", *words, *FEW, "--devices", "cpu", "cpu", "cpu", "-b", "7", "-f").code == 0
+    after = ImageClassifier.load("net", load_net=False).eval_scores_.flat()
+    assert [row["settings"] for row in after] == [row["settings"] for row in before]
+    for row, old in zip(after, before, strict=True):
+        assert row["n_images"] == 40
+        if row["metric"] == "kldiv":
+            np.testing.assert_allclose(row["value"], old["value"], rtol=1e-5, atol=1e-7)
+        else:
+            assert row["value"] == old["value"]
+
+
+# ---------------------------------------------------------------------- corrupted and perturbed sets
+
+
+@pytest.fixture
+def pets(train, place):
+    """A classifier ``pets`` of cats and dogs at 16×16."""
+    words = ["-ds", folder_of(place / "pets", ("cat", "dog")), "--size", "16", "--epochs", "2", "-b", "8", "-j", "0"]
+    words += ["-a", "scatnet", "--scattering-J", "2", "--P-proj-size", "4", "--seed", "0", "--device", "cpu"]
+    outcome = train("pets", *words)
+    assert outcome.code == 0, outcome.err
+
+
+def picture_of(number: int, *seed: int) -> Image.Image:
+    pixels = np.random.default_rng((number, *seed)).integers(0, 120, (20, 24, 3), dtype=np.uint8)
+    pixels[..., number % 3] += 130
+    return Image.fromarray(pixels)
+
+
+def corrupted(place: Path, *splits: str) -> Path:
+    for split in splits:
+        for number, name in enumerate(("cat", "dog")):
+            folder = place / "data" / "ImageNet-C" / split / name
+            folder.mkdir(parents=True)
+            for k in range(3):
+                picture_of(number, k).save(folder / f"{k}.JPEG")
+    return place / "data"
+
+
+def perturbed(place: Path, *splits: str, frames: int = 6) -> Path:
+    for split in splits:
+        for number, name in enumerate(("cat", "dog")):
+            for k in range(2 + number):
+                folder = place / "data" / "ImageNet-P" / split / name / str(k)
+                folder.mkdir(parents=True)
+                for t in range(frames):
+                    picture_of(number, k, t).save(folder / f"{t}.png")
+    return place / "data"
+
+
+def scores_of(name: str) -> dict[tuple[str, str, str], int]:
+    rows = ImageClassifier.load(name, load_net=False).eval_scores_.flat()
+    return {(row["dataset"], row["split"], f"{row['mode']} {row['metric']}"): row["n_images"] for row in rows}
+
+
+def test_a_corruption(pets, evaluate, place):
+    corrupted(place, "fog/1", "fog/2", "snow/1")
+    outcome = evaluate("pets", "-ds", "ImageNet-C", "--split", "fog/2", "-m", "top1")
+    assert outcome.code == 0, outcome.err
+    assert scores_of("pets") == {("imagenet-c", "fog/2", "onecrop top1"): 6}
+    records = ImageClassifier.load("pets", load_net=False).eval_scores_["imagenet-c"]["fog/2"]["onecrop"]["top1"]
+    assert records[0].settings["eval_resize"] is None
+    assert accuracy() == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "splits"),
+    [
+        ([], ["fog/1", "fog/2", "snow/1"]),
+        (["--split", "fog/*"], ["fog/1", "fog/2"]),
+        (["--split", "*/1"], ["fog/1", "snow/1"]),
+    ],
+)
+def test_several_corruptions(pets, evaluate, place, words, splits):
+    corrupted(place, "fog/1", "fog/2", "snow/1")
+    words = ["pets", "-ds", "imagenet-c", "-m", "top1", *words]
+    outcome = evaluate(*words)
+    assert outcome.code == 0, outcome.err
+    assert sorted(split for _, split, _ in scores_of("pets")) == splits
+    again = evaluate(*words)
+    assert again.code == 2
+    assert again.err.splitlines()[-1].endswith(
+        f"All {len(splits)} splits were measured before, with the same images and settings. Replace them with -f."
+    )
+
+
+def test_a_part_that_was_measured_is_kept(pets, evaluate, place):
+    corrupted(place, "fog/1", "fog/2")
+    assert evaluate("pets", "-ds", "imagenet-c", "-m", "top1", "--split", "fog/1").code == 0
+    before = ImageClassifier.load("pets", load_net=False).eval_scores_["imagenet-c"]["fog/1"]
+    outcome = evaluate("pets", "-ds", "imagenet-c", "-m", "top1")
+    assert outcome.code == 0
+    assert "fog/1: measured before, kept" in outcome.err
+    assert "fog/2: measured" in outcome.err
+    assert len(scores_of("pets")) == 2
+    assert ImageClassifier.load("pets", load_net=False).eval_scores_["imagenet-c"]["fog/1"] == before
+
+
+def test_perturbations(pets, evaluate, place):
+    perturbed(place, "tilt", "scale")
+    outcome = evaluate("pets", "-ds", "imagenet-p", "-em", "perturbations", "-b", "2", "-j", "2")
+    assert outcome.code == 0, outcome.err
+    assert scores_of("pets") == {("imagenet-p", split, "perturbations mfr"): 5 for split in ("tilt", "scale")}
+    words = ["--split", "tilt", "--frame-pairs", "first", "-m", "mfr", "kldiv", "--devices", "cpu", "cpu"]
+    outcome = evaluate("pets", "-ds", "ImageNetP", "-em", "perturbations", *words, "-b", "2")
+    assert outcome.code == 0, outcome.err
+    modes = ImageClassifier.load("pets", load_net=False).eval_scores_["imagenet-p"]["tilt"]["perturbations"]
+    assert [list(record()) for record in modes["mfr"]] == [[1, 2, 3, 4, 5], [1]]
+    assert len(modes["kldiv"]()) == 6
+    assert "frame_pairs=first" in outcome.out
+
+
+def test_wrong_use_of_corrupted_and_perturbed_sets_is_one_line(pets, evaluate, place):
+    corrupted(place, "fog/1")
+    perturbed(place, "tilt")
+    perturbed(place, "scale", frames=1)
+    one_line_error(evaluate("pets", "-ds", "imagenet-c", "--split", "fgo/1"), "'fgo/1'", "Close names: fog/1")
+    one_line_error(evaluate("pets", "-ds", "imagenet-c", "--split", "snow/*"), "'snow/*'", "fog/1")
+    one_line_error(evaluate("pets", "-ds", "imagenet-c", "-em", "perturbations"), "imagenet-c holds single images")
+    one_line_error(evaluate("pets", "-ds", "imagenet-p"), "imagenet-p holds clips", "-em perturbations")
+    one_line_error(
+        evaluate("pets", "-ds", "imagenet-p", "-em", "perturbations", "--split", "scale"), "at least 2 frames", "has 1"
+    )
+    assert scores_of("pets") == {}
+
+
+def test_a_broken_video_is_one_line(pets, evaluate, place):
+    pytest.importorskip("av", reason='videos need PyAV: pip install "sepconc[video]"')
+    perturbed(place, "tilt")
+    video = place / "data" / "ImageNet-P" / "tilt" / "cat" / "broken.mp4"
+    video.write_bytes(b"nothing")
+    one_line_error(evaluate("pets", "-ds", "imagenet-p", "-em", "perturbations", "--split", "tilt"), "broken.mp4")
+    assert scores_of("pets") == {}
+
+
+def test_random_clips(trained, evaluate):
+    outcome = evaluate("net", "-em", "perturbations", "--dummy", "--n-imgs", "6")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith("mfr: 1: ")
+    assert stored_modes() == {}
+
+
+# ---------------------------------------------------------------------- the commands of the WCNN program
+
+
+@pytest.mark.parametrize(
+    ("line", "modes"),
+    [
+        ("-em onecrop", {"onecrop": {"top1", "top1_5"}}),
+        ("-b 32 -em tencrops --verbose-print-batch 500", {"fivecrops": {"top1", "top1_5"}}),  # digits have no mirror
+        (
+            "-b 16 -em shifts --max-shift 8 --pixel-divide 2 --shift-direction horizontal --metrics kldiv "
+            "--verbose-print-batch 256",
+            {"shifts_horizontal": {"kldiv"}},
+        ),
+        (
+            "-b 16 -em shifts --max-shift 8 --pixel-divide 1 --shift-direction horizontal --max-step-size 8 "
+            "--verbose-print-batch 256",
+            {"shifts_horizontal": {"mfr"}},
+        ),
+        (
+            "-b 16 -em shifts --max-shift 8 --pixel-divide 1 --shift-direction horizontal --max-step-size 4 "
+            "--verbose-print-batch 256",
+            {"shifts_horizontal": {"mfr"}},
+        ),
+    ],
+    ids=["one crop", "ten crops", "divergence", "flip rate", "flip rate of CIFAR-10"],
+)
+@pytest.mark.parametrize("dummy", [False, True])
+def test_published_commands(trained, evaluate, line, modes, dummy):
+    outcome = evaluate("net", "-s", "e2", *line.split(), *(["--dummy"] if dummy else []), "--n-imgs", "20")
+    assert outcome.code == 0, outcome.err
+    assert outcome.err == ""
+    found = ImageClassifier.load("net", "e2", load_net=False).eval_scores_.get("digits", {}).get("test", {})
+    assert {mode: set(metrics) for mode, metrics in found.items()} == ({} if dummy else modes)
+    if "kldiv" in line and not dummy:
+        assert len(found["shifts_horizontal"]["kldiv"]()) == 17
+    if "step-size" in line and not dummy:
+        assert len(found["shifts_horizontal"]["mfr"]()) == int(line.split()[-3])
+
+
+@pytest.mark.parametrize(
+    ("older", "ours"),
+    [
+        ("accuracy_score", "top1"),
+        ("top1_accuracy_score", "top1"),
+        ("top1_5_accuracy_scores", "top1_5"),
+        ("list_of_accuracy_scores", "top1_5"),
+    ],
+)
+def test_published_names_of_metrics(trained, evaluate, older, ours):
+    assert evaluate("net", "--metrics", older, *FEW).code == 0
+    assert stored_modes() == {"onecrop": {ours}}
+
+
 # ---------------------------------------------------------------------- scores that exist
 
 
@@ -254,6 +462,15 @@ def test_training_goes_on_after_a_measurement(trained, evaluate, train):
         (["--split", "all"], ["all", "train", "val", "test"]),
         (["--device", "tpu"], ["tpu", "cuda"]),
         (["--frame-width", "3"], ["--frame-width"]),
+        (["-em", "perturbations"], ["digits holds single images", "imagenet-p", "cifar10-p", "shifts"]),
+        (["-ds", "imagenet-p", "--dummy"], ["holds clips", "-em perturbations", "onecrop"]),
+        (["-em", "perturbations", "--max-shift", "2"], ["max_shift", "shifts", "perturbations"]),
+        (["-em", "perturbations", "--dummy", "--frame-pairs", "some"], ["frame_pairs", "all, first", "some"]),
+        (["-ds", "imagenet-c"], ["imagenet-c", "--data"]),
+        (["--device", "cpu", "--devices", "cpu", "cpu"], ["--devices", "--device cpu"]),
+        (["--devices", "cpu", "cuda:99"], ['"cuda:99"', "CUDA device"]),
+        (["--devices", "cpu", "tpu"], ["tpu"]),
+        (["--devices"], ["--devices"]),
     ],
 )
 def test_wrong_use_is_one_line(trained, evaluate, words, texts):

@@ -62,3 +62,22 @@ def real_cifar_root() -> Path:
     if not (DATA / "cifar-10-batches-bin" / "data_batch_1.bin").is_file():
         pytest.skip(f"needs CIFAR-10's binary version in {DATA}")
     return DATA
+
+
+@pytest.fixture(scope="session")
+def make_video():
+    """Return a function that writes frames (n, H, W, 3) to a video: lossless as .mkv, as usual as .mp4."""
+    av = pytest.importorskip("av", reason='videos need PyAV: pip install "sepconc[video]"')
+
+    def make(path: Path, frames: np.ndarray, options: dict[str, str] | None = None) -> Path:
+        codec, pixels = ("ffv1", "bgr0") if path.suffix == ".mkv" else ("mpeg4", "yuv420p")
+        with av.open(str(path), "w", options=options or {}) as container:
+            stream = container.add_stream(codec, rate=30)
+            stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], pixels
+            for frame in frames:
+                packed = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+                container.mux(stream.encode(packed.reformat(format=pixels)))
+            container.mux(stream.encode(None))
+        return path
+
+    return make

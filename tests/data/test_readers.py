@@ -9,10 +9,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from sepconc.data import sources
+from sepconc.data.clips import ArrayClips
 from sepconc.data.datasets import DATASETS, dataset_info
 from sepconc.data.images import ArrayImages, FolderImages
-from sepconc.data.readers import dummy_like, load_dataset
+from sepconc.data.readers import READERS, dataset_splits, dummy_like, load_dataset
 from sepconc.errors import BadInput, BadParameter, CorruptFile, DatasetNotFound
 
 
@@ -433,7 +433,11 @@ def test_the_root_comes_from_the_configuration(tmp_path, monkeypatch, cifar_root
 
 
 def test_every_data_set_has_a_reader():
-    assert set(sources.SOURCES) == {*DATASETS, "folder", "npz"}
+    assert set(READERS) == {*DATASETS, "folder", "npz"}
+
+
+def test_the_usual_splits():
+    assert dataset_splits("CIFAR10") == ["train", "val", "test"]
 
 
 # Dummies
@@ -443,9 +447,8 @@ def test_every_data_set_has_a_reader():
 def test_dummies(name):
     images = dummy_like(name, 12)
     info = dataset_info(name)
-    assert isinstance(images, ArrayImages)
+    assert isinstance(images, ArrayClips if info.variant == "perturbation" else ArrayImages)
     assert images.image_shape == (info.channels or 1, info.side or 28, info.side or 28)
-    assert images.images.dtype == np.uint8
     assert images.name == f"dummy:{info.name}"
     assert len(images.classes) == (info.n_classes or 10)
     assert images.labels.max() < len(images.classes)

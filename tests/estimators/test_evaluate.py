@@ -8,7 +8,7 @@ from PIL import Image
 import sepconc
 from sepconc.data.images import ArrayImages
 from sepconc.data.readers import dummy_like
-from sepconc.errors import BadInput, BadParameter, ScoreExists, UnknownDataset
+from sepconc.errors import BadInput, BadParameter, DeviceUnavailable, ScoreExists, UnknownDataset
 from sepconc.evaluation import plan_measurement, run_measurement
 from sepconc.metrics import top_k_accuracy
 from sepconc.registry.store import configured_registry as registry
@@ -361,3 +361,66 @@ def test_the_tables_accuracy_of_a_choice_of_classes(small):
     assert accuracy() == ""
     value = clf.evaluate("digits", store=True)["top1"]
     assert accuracy() == f"{value:.6f}"
+
+
+# ---------------------------------------------------------------------- several devices
+
+
+def test_several_devices_give_the_scores_of_one(on_digits, digits):
+    options = {"metrics": ["mfr", "kldiv", "top1_5"], "max_shift": 2, "batch_size": 7}
+    alone = on_digits.evaluate(digits, "shifts", **options)
+    again = on_digits.evaluate(digits, "shifts", overwrite=True, devices=["cpu", "cpu", "cpu"], **options)
+    assert (again["mfr"], again["top1_5"]) == (alone["mfr"], alone["top1_5"])
+    np.testing.assert_allclose(again["kldiv"], alone["kldiv"], rtol=1e-12, atol=1e-15)
+    (record,) = on_digits.eval_scores_["digits"]["train"]["shifts_horizontal"]["mfr"]
+    assert record.n_images == 60
+
+
+def test_every_device_has_a_network_of_its_own(on_digits, monkeypatch):
+    device = torch.device("cpu")
+    weights = [parameter.clone() for parameter in on_digits.net_.parameters()]
+    function = on_digits.log_proba_function(device=device)
+    batch = torch.zeros((2, *on_digits.image_shape_), dtype=torch.uint8)
+    before = function(batch)
+    with torch.no_grad():
+        for parameter in on_digits.net_.parameters():
+            parameter.zero_()
+    assert torch.equal(function(batch), before)
+    assert not torch.equal(on_digits.log_proba_function()(batch), before)
+    assert any(weight.any() for weight in weights)
+
+
+@pytest.mark.parametrize(
+    ("devices", "error", "named"),
+    [
+        (["cpu", "cuda:99"], DeviceUnavailable, '"cuda:99"'),
+        (["cpu", "tpu"], BadParameter, "tpu"),
+        ([], BadParameter, "`devices` must be a list of at least one device"),
+        ("cpu", BadParameter, "`devices` must be a list.*got 'cpu'"),
+    ],
+)
+def test_devices_that_are_not_here_are_refused_before_anything(on_digits, devices, error, named, monkeypatch):
+    monkeypatch.setattr(on_digits, "log_proba_function", lambda *args, **options: pytest.fail("nothing is computed"))
+    with pytest.raises(error, match=named):
+        on_digits.evaluate("digits", devices=devices)
+    assert on_digits.eval_scores_ == {}
+
+
+@pytest.mark.gpu
+def test_a_graphics_card_and_the_processor(on_digits, digits):
+    alone = on_digits.evaluate(digits, "shifts", metrics=["kldiv", "mfr"], max_shift=2)
+    both = on_digits.evaluate(
+        digits, "shifts", metrics=["kldiv", "mfr"], max_shift=2, overwrite=True, devices=["cuda", "cpu"], batch_size=7
+    )
+    np.testing.assert_allclose(both["kldiv"], alone["kldiv"], rtol=1e-3, atol=1e-5)
+    assert both["mfr"] == pytest.approx(alone["mfr"], abs=1 / 60)  # a label may tip where two classes are as likely
+
+
+def test_divergences_of_views_that_hardly_differ_are_not_negative(on_digits):
+    same = ArrayImages(np.full((9, 1, 40, 40), 77, np.uint8), np.zeros(9, int))  # every shift shows the same pixels
+    assert max(map(abs, on_digits.evaluate(same, "shifts", "kldiv", max_shift=3)["kldiv"])) < 1e-15
+    rng = np.random.default_rng(0)
+    noisy = ArrayImages((77 + rng.integers(0, 2, (9, 1, 40, 40))).astype(np.uint8), np.zeros(9, int))
+    divergences = on_digits.evaluate(noisy, "shifts", "kldiv", max_shift=3)["kldiv"]
+    assert divergences[0] == 0
+    assert min(divergences[1:]) > 0

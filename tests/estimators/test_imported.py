@@ -313,5 +313,5 @@ def test_rows_of_the_older_registry_load_once_their_architecture_exists(monkeypa
     assert clf.classes_.tolist() == list(range(10))
     assert (clf.image_shape_, clf.current_epoch_, clf.n_params_) == ((3, 32, 32), 2, 11_178_141)
     assert clf.normalization_.mean == (0.485, 0.456, 0.406)
-    with pytest.raises(CorruptFile, match="stored without tensors"):
+    with pytest.raises(CorruptFile, match="stored without weights"):
         ImageClassifier.load("small", "e2")

@@ -59,6 +59,17 @@ OTHER = {  # a legal value that isn't the default, for every field; they all go 
     "non_linearity": "absolute",
     "zero_bias": True,
     "scattering_J": 2,
+    "arch": "dtcwpt_resnet18",
+    "config": "Ft40YEx_mod",
+    "wavelet": "qshift_b",
+    "padding_mode": "symmetric",
+    "trainable_qmf": True,
+    "repairs": ("pasa-softmax",),
+    "has_l1loss": True,
+    "lambda_params": (0.1, 0, 1e-3, 2, 0.5),
+    "get_gradients": True,
+    "pretrained_model": "first",
+    "status_pretrained": "e2",
 }
 PER_BLOCK = {  # the same, one value per block, in the forms that sequences come in
     "scat_angles": (4, 3),
@@ -108,6 +119,17 @@ WRONG = {
     "non_linearity": ["tanh", None],
     "zero_bias": [1, None],
     "scattering_J": [0, 2.0, None],
+    "arch": ["resnet19", "scatnet", None],
+    "config": [3],
+    "wavelet": ["db3", "qshift_b_bp", "near_sym_a", None],
+    "padding_mode": ["same", None],
+    "trainable_qmf": [1, None],
+    "repairs": ["alignment", ("alignment", "star"), None],
+    "has_l1loss": ["yes", None],
+    "lambda_params": [(), (-1.0,), (True,), ("1",), 0.1, "0.1", (float("inf"),)],
+    "get_gradients": [0],
+    "pretrained_model": [3],
+    "status_pretrained": [None, 3],
 }
 
 
@@ -115,7 +137,14 @@ def fields(arch):
     return param_infos(resolve(find_arch(arch).params))
 
 
-ALL = [(arch, field) for arch in ARCHS for field in fields(arch)]
+OF_EACH_CLASS = ("analysis", "scatnet", "scatnetblock", "scatnetblockanalysis", "resnet18")
+ALL = [(arch, field) for arch in OF_EACH_CLASS for field in fields(arch)]
+
+
+def make(arch, /, **params):
+    """A classifier of the class of ``arch``, whose name can be among ``params``."""
+    row = find_arch(arch)
+    return resolve(row.estimator)(**{**row.preset, **params})
 
 
 def other_params(arch, per_block=False):
@@ -123,14 +152,17 @@ def other_params(arch, per_block=False):
     return {field: chosen[field] for field in fields(arch)}
 
 
-@pytest.fixture(scope="module", params=ARCHS)
+@pytest.fixture(scope="module", params=OF_EACH_CLASS)
 def arch(request):
     return request.param
 
 
 def stored_and_loaded(arch, rows, monkeypatch, folder, per_block=False):
     monkeypatch.chdir(folder)
-    clf = sepconc.make_classifier(arch, **other_params(arch, per_block)).fit(*rows)
+    if "pretrained_model" in fields(arch):
+        first = {**other_params(arch), "pretrained_model": None, "epochs": 2}
+        make(arch, **first).fit(*rows).save("first", "e2")
+    clf = make(arch, **other_params(arch, per_block)).fit(*rows)
     clf.save("every-field")
     return clf, sepconc.ImageClassifier.load("every-field")
 
@@ -139,6 +171,7 @@ def stored_and_loaded(arch, rows, monkeypatch, folder, per_block=False):
 
 
 def test_these_tables_are_complete():
+    assert {ARCHS[arch].estimator for arch in OF_EACH_CLASS} == {row.estimator for row in ARCHS.values()}
     assert {field for _, field in ALL} == set(OTHER) == set(WRONG)
 
 
@@ -153,14 +186,20 @@ def test_the_estimator_has_the_fields_default(arch, field):
 @pytest.mark.parametrize(("arch", "field"), ALL)
 def test_a_value_is_stored_unchanged(arch, field):
     value = PER_BLOCK.get(field, OTHER[field])
-    clf = sepconc.make_classifier(arch, **{field: value})
+    clf = make(arch, **{field: value})
     assert getattr(clf, field) is value
     assert clf.get_params()[field] is value
     assert sepconc.make_classifier(arch).set_params(**{field: value}).get_params()[field] is value
     assert clone(clf).get_params()[field] == value
 
 
-@pytest.mark.parametrize("per_block", [False, True])
+@pytest.mark.parametrize(
+    ("arch", "per_block"),
+    [
+        *((arch, per_block) for arch in OF_EACH_CLASS[:-1] for per_block in (False, True)),
+        pytest.param("resnet18", False, marks=pytest.mark.slow),
+    ],
+)
 def test_every_field_survives_fit_save_and_load(arch, per_block, rows, monkeypatch, tmp_path):
     clf, loaded = stored_and_loaded(arch, rows, monkeypatch, tmp_path, per_block)
     for field, value in other_params(arch, per_block).items():
@@ -181,7 +220,7 @@ def test_arrays_per_block_survive_as_tuples(small, rows):
 @pytest.mark.parametrize(("arch", "field"), ALL)
 def test_wrong_values_are_refused_in_fit(arch, field, rows):
     for value in WRONG[field]:
-        clf = sepconc.make_classifier(arch, **{field: value})
+        clf = make(arch, **{field: value})
         with pytest.raises(BadParameter, match=rf"^`{field}` of {type(clf).__name__} must .*got .*\.$") as error:
             clf.fit(*rows)
         shown = tuple(value) if isinstance(value, list) and value else value
@@ -232,7 +271,8 @@ def test_the_network_alone(arch):
     import torch
 
     params = {name: value for name, value in other_params(arch).items() if name != "image_shape"}
-    nets = [sepconc.build_network(arch, num_classes=7, image_shape=(3, 8, 8), **params) for _ in range(2)]
+    name = params.pop("arch", arch)
+    nets = [sepconc.build_network(name, num_classes=7, image_shape=(3, 8, 8), **params) for _ in range(2)]
     x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     one, other = (net.eval()(x) for net in nets)
     assert one.shape == (2, 7)

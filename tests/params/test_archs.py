@@ -28,7 +28,9 @@ def test_every_row_resolves(name):
     assert issubclass(estimator, parameters)
     check_names(parameters, arch.preset)
     for config in arch.configs or [None]:
-        check_params(estimator(**arch.preset, **({"config": config} if config else {})))
+        clf = estimator(**arch.preset, **({"config": config} if config else {}))
+        check_params(clf)
+        clf.check_together()
     assert arch.summary
 
 

@@ -105,7 +105,7 @@ def test_parts_are_read_only_when_asked_for(registry, tools):
 def test_metrics_without_tensors(registry):
     registry.save("net", {"best": {"epoch": 1}}, histories={"losses": np.zeros(2)})
     assert registry.load("net", "best").record["epoch"] == 1
-    with pytest.raises(CorruptFile, match="stored without tensors"):
+    with pytest.raises(CorruptFile, match="stored without weights"):
         registry.load("net", "best", tensors=True)
 
 

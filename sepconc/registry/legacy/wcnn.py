@@ -63,7 +63,13 @@ _SAME_PARAMS = ("epochs", "batch_accum", "lr", "momentum", "weight_decay", "lr_s
 _RENAMED_PARAMS = {"batch_size": "batch_size_train", "print_freq": "verbose_print_batch", "workers": "workers"}
 _OLDER_ATTRIBUTES = {"arch": "net", "workers": "dataloader_nworkers", "epochs": "n_epochs"}
 _OLDER_ARCH = re.compile(r"(DtCwpt)?(Zhang|Zou)?ResNet(18|34|50|101)")
-_DATASETS = {"CIFAR10": "cifar10", "ImageNet": "imagenet", "MNIST": "mnist"}
+_DATASETS = {
+    "CIFAR10": "cifar10",
+    "ImageNet": "imagenet",
+    "MNIST": "mnist",
+    "ImageNetC": "imagenet-c",
+    "ImageNetP": "imagenet-p",
+}
 _METRICS = {"top1_accuracy_score": "top1", "top1_5_accuracy_scores": "top1_5", "list_of_accuracy_scores": "top1_5"}
 _LARGEST_VALUE = 4096
 _MOST_CLASSES, _LARGEST_SIDE = 1_000_000, 100_000
