@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sepconc.errors import BadParameter
+from sepconc.nets.slices import in_slices
 from sepconc.wavelets import DtCwpt2d
 from sepconc.wavelets.cascade import check_input, pad
 from sepconc.wavelets.kernels import ResultingKernel
@@ -113,15 +114,26 @@ class WptBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, C, H', W')."""
+        check_input(x, 3, self.wpt.plan)
+        return self.transform(x, *self.folded())
+
+    def folded(self) -> tuple[Tensor | None, Tensor, Tensor, Tensor | None]:
+        """The luminance's weights, if any, vertical and horizontal kernels, bias: what :meth:`transform` needs."""
+        vertical, horizontal = self.wpt.kernels()
+        luminance = self.colormix.weight if self.color_mixing_before_wpt else None
+        kernel = self._folded(horizontal).contiguous(memory_format=torch.channels_last)
+        return luminance, vertical, kernel, self._folded_bias()
+
+    def transform(
+        self, x: Tensor, luminance: Tensor | None, vertical: Tensor, kernel: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        """The block with folded weights, a function of its arguments alone."""
         wpt = self.wpt
-        check_input(x, 3, wpt.plan)
-        if self.color_mixing_before_wpt:
-            x = _luminance(x, self.colormix.weight)
-        vertical, horizontal = wpt.kernels()
+        if luminance is not None:
+            x = _luminance(x, luminance)
         columns = wpt.columns(pad(x, wpt.plan.padding, wpt.padding_mode), vertical)
         columns = columns.contiguous(memory_format=torch.channels_last)
-        kernel = self._folded(horizontal).contiguous(memory_format=torch.channels_last)
-        return F.conv2d(columns, kernel, self._folded_bias(), stride=(1, wpt.plan.stride))
+        return F.conv2d(columns, kernel, bias, stride=(1, wpt.plan.stride))
 
     @property
     def resulting_kernel(self) -> ResultingKernel:
@@ -199,7 +211,23 @@ class HybridConv2dWpt(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, C, H', W')."""
-        return concatenated([self.freeconv(x), self.wptblock(x)])
+        if self._is_observed:
+            return concatenated([self.freeconv(x), self.wptblock(x)])
+        check_input(x, 3, self.wptblock.wpt.plan)
+        return in_slices(self._joined, x, (self.freeconv.weight, self.freeconv.bias, *self.wptblock.folded()))
+
+    def _joined(self, x: Tensor, weight: Tensor, bias: Tensor | None, *folded: Tensor | None) -> Tensor:
+        """Both branches on some images, a function of its arguments alone."""
+        return concatenated([self.freeconv._conv_forward(x, weight, bias), self.wptblock.transform(x, *folded)])
+
+    @property
+    def _is_observed(self) -> bool:
+        """Whether a branch must be called as a module: for its hooks, or as it was replaced by something else."""
+        free, block = self.freeconv, self.wptblock
+        if type(free).forward is not nn.Conv2d.forward or type(block).forward is not WptBlock.forward:
+            return True
+        hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+        return any(getattr(module, name) for module in (free, block) for name in hooks)
 
     @property
     def resulting_kernel(self) -> ResultingKernel:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sepconc.errors import BadInput, BadParameter
+from sepconc.nets import slices
 from sepconc.nets.twin_layers import HybridConv2dWpt, MapGroup, WptBlock, concatenated, crop_offset
 from sepconc.nets.twins import (
     ALEXNET_GROUPS,
@@ -257,9 +258,117 @@ def test_sizes_of_the_alexnet_twin(side, free, wavelet, offset):
     assert torch.equal(layer(x), torch.cat([left, right[..., offset:end, offset:end]], 1))
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 32, 32), (3, 32, 32)])
+def test_the_hybrid_layer_names_its_input(shape):
+    layer = hybrid_of(nn.Conv2d(3, 40, 7, stride=2, padding=3), "Ft40Ex")
+    with pytest.raises(BadInput, match=r"expected images \(N, 3, H, W\)"):
+        layer(torch.zeros(shape, dtype=torch.float64))
+
+
 def test_branches_must_have_one_stride():
     with pytest.raises(BadParameter, match=r"one stride; got \(4, 4\) and 2"):
         hybrid_of(nn.Conv2d(3, 40, 7, stride=4), "Ft40Ex")
+
+
+# ---- the hybrid layer, some images at a time ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def images_in_a_slice(monkeypatch):
+    """How many images each call of the free convolution had."""
+    monkeypatch.setattr(slices, "VALUES", 1)
+    monkeypatch.setattr(slices, "SLICES", 3)
+    seen, forward = [], nn.Conv2d._conv_forward
+
+    def counting(module, x, weight, bias):
+        seen.append(len(x))
+        return forward(module, x, weight, bias)
+
+    monkeypatch.setattr(nn.Conv2d, "_conv_forward", counting)
+    return seen
+
+
+def free_of(kind, **options):
+    return nn.Conv2d(3, 4, 11, 4, 2, **options) if kind == "Ft32" else nn.Conv2d(3, 4, 7, 2, 3, bias=False, **options)
+
+
+def joined(layer, x):
+    return concatenated([layer.freeconv(x), layer.wptblock(x)])
+
+
+@pytest.mark.parametrize("options", [{}, {"trainable_qmf": True}, {"padding_mode": "symmetric"}])
+@pytest.mark.parametrize(("kind", "luminance"), [("Ft40Ex", True), ("Ft40", False), ("Ft32", True), ("Ft32", False)])
+def test_slices_are_the_whole(images_in_a_slice, kind, luminance, options):
+    layer, x = hybrid_of(free_of(kind), kind, luminance=luminance, parts=False, **options), images(4, 3, 64, 52)
+    learned = [p for p in layer.parameters() if p.requires_grad]
+    y, found = gradients(layer, x, learned)
+    assert images_in_a_slice == [2, 2] * 2  # for the output, and again for the gradient
+    expected, theirs = gradients(lambda x: joined(layer, x), x, learned)
+    for one, two in zip((y, *found), (expected, *theirs), strict=True):
+        torch.testing.assert_close(one, two)
+
+
+@pytest.mark.parametrize("options", [{"dilation": 2}, {"padding_mode": "reflect"}, {"padding_mode": "circular"}])
+def test_any_free_convolution_is_sliced(images_in_a_slice, options):
+    layer, x = hybrid_of(free_of("Ft40Ex", **options), "Ft40Ex"), images(4, 3, 32, 32)
+    y = layer(x)
+    assert images_in_a_slice == [2, 2]
+    torch.testing.assert_close(y, joined(layer, x))
+
+
+@pytest.mark.parametrize("branch", ["freeconv", "wptblock"])
+def test_hooks_of_the_branches_see_the_whole_batch(images_in_a_slice, branch):
+    layer, x = hybrid_of(free_of("Ft40Ex"), "Ft40Ex"), images(4, 3, 32, 32)
+    expected, seen = layer(x), []
+    hook = layer.get_submodule(branch).register_forward_hook(lambda _, arguments, y: seen.append(len(y)))
+    torch.testing.assert_close(layer(x), expected)
+    assert seen == [4]
+    hook.remove()
+    assert len(images_in_a_slice) == 2 + 1
+    layer(x)
+    assert len(images_in_a_slice) == 2 + 1 + 2
+
+
+def test_a_branch_replaced_by_another_module_is_called():
+    layer, x = hybrid_of(free_of("Ft40Ex"), "Ft40Ex"), images(2, 3, 32, 32)
+    expected = layer(x)
+    layer.freeconv, layer.wptblock = (nn.Sequential(module) for module in (layer.freeconv, layer.wptblock))
+    torch.testing.assert_close(layer(x), expected)
+
+
+def test_parametrised_weights_are_sliced(images_in_a_slice):
+    layer, x = hybrid_of(free_of("Ft40Ex"), "Ft40Ex"), images(4, 3, 32, 32)
+    nn.utils.parametrizations.weight_norm(layer.freeconv)
+    y, found = gradients(layer, x, learned := [p for p in layer.parameters() if p.requires_grad])
+    assert images_in_a_slice == [2, 2] * 2
+    expected, theirs = gradients(lambda x: joined(layer, x), x, learned)
+    for one, two in zip((y, *found), (expected, *theirs), strict=True):
+        torch.testing.assert_close(one, two)
+
+
+def test_slices_of_every_precision(images_in_a_slice):
+    layer, x = hybrid_of(free_of("Ft40Ex"), "Ft40Ex"), images(4, 3, 32, 32)
+    double = layer(x).detach()
+    layer, x = layer.float(), x.float()
+    torch.testing.assert_close(layer(x).double(), double, atol=1e-4, rtol=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        y, expected = layer(x), joined(layer, x)
+    torch.testing.assert_close(y, expected)
+    for dtype in (torch.bfloat16, torch.float16):
+        half = copy.deepcopy(layer).to(dtype)
+        y = half(x.to(dtype))
+        torch.testing.assert_close(y, joined(half, x.to(dtype)))
+        y.sum().backward()
+        assert all(p.grad.isfinite().all() for p in half.parameters() if p.requires_grad)
+    assert images_in_a_slice.count(2) == 2 * 2 + 2 + 2 * 2 * 2
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
+def test_copies_of_a_layer_in_use(images_in_a_slice, clone):
+    layer, x = hybrid_of(free_of("Ft40Ex"), "Ft40Ex"), images(4, 3, 32, 32)
+    y = layer(x)
+    y.sum().backward()
+    assert torch.equal(clone(layer)(x), y)
 
 
 # ---- the dense kernel -------------------------------------------------------------------------------------------
