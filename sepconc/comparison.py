@@ -126,7 +126,9 @@ def _means(singles: Sequence[Relative]) -> Iterator[Relative]:
     groups: dict[tuple[Any, ...], dict[str, Relative]] = {}
     for single in singles:
         if _variant(single.dataset) is not None:
-            groups.setdefault(_group(single), {})[single.split] = single
+            group = groups.setdefault(_group(single), {})
+            if not _is_noise_from_first(group.get(single.split)):
+                group[single.split] = single
     for group in groups.values():
         if _variant(next(iter(group.values())).dataset) == "corruption":
             whole = list(_corruption_errors(group))
@@ -145,8 +147,16 @@ def _variant(dataset: str) -> str | None:
 
 def _group(single: Relative) -> tuple[Any, ...]:
     """What the scores of one mean have in common."""
-    settings = sorted((name, repr(value)) for name, value in _common(single.settings).items())
+    common = _common(single.settings)
+    if (single.metric, single.part) == ("mfr", "step 1"):  # noise is compared with the first frame, the rest in turn
+        common = {name: value for name, value in common.items() if name not in ("frame_pairs", "max_step_size")}
+    settings = sorted((name, repr(value)) for name, value in common.items())
     return single.dataset, single.mode, single.metric, single.part, single.n_images, *settings
+
+
+def _is_noise_from_first(single: Relative | None) -> bool:
+    """Whether a flip rate of noise is the benchmark's own, which compares with the first frame."""
+    return single is not None and "noise" in single.split and single.settings.get("frame_pairs") == "first"
 
 
 def _common(settings: Mapping[str, Any]) -> dict[str, Any]:

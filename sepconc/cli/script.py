@@ -192,7 +192,11 @@ def _numbers(part: Any) -> str:
 
 def _python(record: Mapping[str, Any], arch: Arch, trainings: Sequence[Mapping[str, Any]]) -> str:
     learned, last = record["learned"], trainings[-1]
-    params = dict(_changed(record, arch)) | {"epochs": learned["current_epoch"], "random_state": learned["seed"]}
+    params = (
+        dict(arch.preset)
+        | dict(_changed(record, arch))
+        | {"epochs": learned["current_epoch"], "random_state": learned["seed"]}
+    )
     params |= _computed_by(record, last)
     given = ", ".join(f"{name}={_literal(value)}" for name, value in params.items())
     validation = learned["dataset"].get("validation")

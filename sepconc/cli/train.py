@@ -145,7 +145,7 @@ class Training:
         self.options = self._with_stored(options, parser)
         self.arch = self.options.get("arch")
         if self.arch is None:
-            message = f'"{self.name}" {self._unknown()}: say which architecture with -a ({", ".join(list_archs())}).'
+            message = f'"{self.name}" {self._unknown()}: say which architecture with -a ("sepconc archs").'
             raise BadParameter(message)
         self.given = self._params()
 
@@ -204,7 +204,10 @@ class Training:
         if registry.statuses(self.name):
             record = registry.load(self.name, registry.latest(self.name).status, histories=False).record
             imported = record["provenance"].get("imported")
-            return f"was imported (architecture {record['arch']})" if imported else "was trained from Python"
+            if not imported:
+                return "was trained from Python"
+            epoch = record["learned"]["current_epoch"]
+            return f"was imported (architecture {record['arch']}; -r {epoch} goes on from its weights, -f starts again)"
         close = close_names(self.name, [*(row.name for row in registry.rows()), *recipes()])
         return "isn't stored yet" + (f" (close names: {', '.join(close)})" if close else "")
 
@@ -313,7 +316,7 @@ class Training:
         dataset = classifier.dataset_["name"]
         summary = training_summary(
             name=self.name,
-            arch=self.arch,
+            arch=f"{self.arch} {self.given['config']}" if self.given.get("config") else self.arch,
             dataset=dataset,
             epochs=classifier.current_epoch_,
             total_epochs=classifier.epochs,

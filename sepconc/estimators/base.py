@@ -54,6 +54,8 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
 
     arch: str
     """Name of the architecture in :mod:`sepconc.params.archs`."""
+    about_training: tuple[str, ...] = ()
+    """Parameters, besides those of every classifier, that the network doesn't depend on."""
 
     # ------------------------------------------------------------------ what a child says
 
@@ -69,6 +71,10 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
 
     def check_together(self) -> None:
         """Check, before a training, parameters that must fit each other; BadParameter where they don't."""
+
+    def means_the_same(self, name: str, one: Any, other: Any) -> bool:
+        """Whether two values of a parameter, as JSON has them, make the same classifier."""
+        return bool(one == other)
 
     def parameter_groups(self, net: nn.Module) -> list[dict[str, Any]]:
         """The optimiser's parameter groups."""
@@ -345,7 +351,7 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         Parameters
         ----------
         half : keep the weights in half precision, and nothing of the training's state: a quarter of the size, for
-            sharing. What is loaded predicts, and can't go on training.
+            sharing. It predicts, and can't go on training by its name or with ``load(..., train=True)``.
 
         Raises
         ------
@@ -380,7 +386,7 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         hostname : where from: a remote of config.yml (default: the only one), or "[USER@]HOST:PATH of the registry".
         download_statedicts : True fetches the weights too, which ``load_net`` and ``train`` need.
 
-        ``losses_`` is read, and compared with its SHA-256, when it is first asked for; with ``train`` at once.
+        ``losses_`` and ``grads_`` are read, and their SHA-256 compared, when first asked for; with ``train`` at once.
 
         Raises
         ------

@@ -286,9 +286,10 @@ def _trainer(clf: ImageClassifier, device: torch.device, stored: resuming.Stored
         clf.seed_ = draw_seed(clf.random_state)
     streams = RandomStreams(clf.seed_, device)
     if fresh or stored is not None:
-        clf.net_ = clf.build_network(clf.image_shape_, len(clf.classes_), streams.init)
-    if fresh:
-        clf.start_from(clf.net_)
+        net = clf.build_network(clf.image_shape_, len(clf.classes_), streams.init)
+        if fresh:
+            clf.start_from(net)
+        clf.net_ = net
     net = clf.net_.to(device)
     optimizer = torch.optim.SGD(clf.parameter_groups(net), lr=clf.lr, momentum=clf.momentum)
     schedule = Schedule(clf.lr_scheduler, optimizer)

@@ -91,12 +91,16 @@ def read_now(clf: ImageClassifier) -> None:
 
 
 def set_histories(clf: ImageClassifier, arrays: Mapping[str, np.ndarray]) -> None:
-    """Set the attributes of the histories; one that isn't among ``arrays`` is empty."""
+    """Set the attributes of the histories; one that isn't among ``arrays`` is empty, what else there is is kept."""
     clf.losses_ = np.asarray(arrays.get("losses", np.empty(0, np.float32)))
     count = sum(name.startswith(_GRADIENTS) for name in arrays)
     clf.grads_ = [np.asarray(arrays[f"{_GRADIENTS}{place}"]) for place in range(count)]
+    others = {name: arrays[name] for name in arrays if name != "losses" and not name.startswith(_GRADIENTS)}
+    if others:
+        clf.other_histories_ = others
 
 
 def arrays_of(clf: ImageClassifier) -> dict[str, np.ndarray]:
     """The histories as the registry keeps them: what :func:`set_histories` takes."""
-    return {"losses": clf.losses_} | {f"{_GRADIENTS}{place}": array for place, array in enumerate(clf.grads_)}
+    gradients = {f"{_GRADIENTS}{place}": array for place, array in enumerate(clf.grads_)}
+    return {"losses": clf.losses_, **gradients, **getattr(clf, "other_histories_", {})}

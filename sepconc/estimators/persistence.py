@@ -141,11 +141,14 @@ def _provenance(clf: ImageClassifier) -> dict[str, Any]:
 def _cells(clf: ImageClassifier, record: Mapping[str, Any], command: Command) -> dict[str, Any]:
     """What the table says of a record."""
     where = record["provenance"]
+    words = where["command"].split(" ")
+    typed = 2 if words[0] == "sepconc" else 1
     return {
         "commit": where["commit"],
-        "script": command.script,
-        "args_script": command.arguments,
+        "script": command.script or " ".join(words[:typed]),
+        "args_script": command.arguments or " ".join(words[typed:]),
         "arch": clf.arch,
+        **({"config": clf.config or "Std"} if hasattr(clf, "config") else {}),
         "dataset": clf.dataset_["name"],
         "epoch": clf.current_epoch_,
         "date": where["date"],
@@ -177,7 +180,7 @@ def architecture_params(clf: ImageClassifier) -> dict[str, Any]:
 
 def network_params(clf: ImageClassifier) -> dict[str, Any]:
     """The parameters that the network of a fitted classifier was built with, whatever was set since."""
-    of_training = param_infos(TrainingParams)
+    of_training = {*param_infos(TrainingParams), *clf.about_training}
     return {name: value for name, value in getattr(clf, "fitted_params_", {}).items() if name not in of_training}
 
 
@@ -310,7 +313,7 @@ def load(
         device = find_device(clf.device)
     clf.net_ = clf.build_network(clf.image_shape_, len(clf.classes_)).to(device)
     if train:
-        check_can_go_on(stored.record, f'"{name}" ({status})')
+        check_can_go_on(stored.record, stored.tensors, f'"{name}" ({status})')
     with understanding(paths["tar"]):
         load_weights(clf.net_, stored_weights(stored), f'"{name}" ({status})')
     clf.net_.eval()
@@ -337,12 +340,13 @@ def stored_weights(stored: Stored) -> dict[str, Tensor]:
     return {key: value.float() if value.dtype == torch.float16 else value for key, value in weights.items()}
 
 
-def check_can_go_on(record: Mapping[str, Any], what: str) -> None:
-    """Refuse to go on with what was stored in half precision."""
-    if record.get("weights") == HALF:
+def check_can_go_on(record: Mapping[str, Any], tensors: Any, what: str) -> None:
+    """Refuse to go on with weights that were stored without the state of their training."""
+    if record.get("weights") == HALF or set(tensors) == {"net"}:
+        half = " in half precision" if record.get("weights") == HALF else ""
         message = (
-            f"{what} is stored with weights in half precision and without the state of its training: it predicts, "
-            "and can't go on training. Train it under another name, or name it as pretrained_model of a new one."
+            f"{what} is stored with its weights{half} and without the state of its training: it predicts, and can't "
+            "go on training. Train it under another name, or name it as pretrained_model of a new one."
         )
         raise NotResumable(message)
 

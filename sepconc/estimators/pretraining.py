@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_ABOUT_TRAINING = ("repairs", "has_l1loss", "lambda_params", "get_gradients", "pretrained_model", "status_pretrained")
-
 
 def load_first_weights(clf: TwinClassifier, net: nn.Module) -> None:
     """Give ``net`` the weights of the classifier that ``clf`` names; a last layer of other classes stays as drawn.
@@ -49,11 +47,11 @@ def load_first_weights(clf: TwinClassifier, net: nn.Module) -> None:
 
 def _refuse_another_network(clf: TwinClassifier, record: Mapping[str, Any], what: str) -> None:
     theirs = persistence.from_record(record)
-    own = [name for name in param_infos(type(clf)) if name not in (*param_infos(TrainingParams), *_ABOUT_TRAINING)]
+    free = (*param_infos(TrainingParams), *clf.about_training, "trainable_qmf")
     differences = [
         f"{name} {getattr(theirs, name, None)} (stored) instead of {getattr(clf, name)}"
-        for name in own
-        if getattr(theirs, name, None) != getattr(clf, name)
+        for name in param_infos(type(clf))
+        if name not in free and not clf.means_the_same(name, getattr(theirs, name, None), getattr(clf, name))
     ]
     if differences:
         message = (

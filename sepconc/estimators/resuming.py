@@ -72,7 +72,7 @@ def stored_training(clf: ImageClassifier, plan: TrainingPlan) -> StoredTraining 
         return None
     status = "checkpoint" if resume.epoch is None else f"e{resume.epoch}"
     stored = store.load(plan.name, status, tensors=True)
-    check_can_go_on(stored.record, f'"{plan.name}" ({status})')
+    check_can_go_on(stored.record, stored.tensors, f'"{plan.name}" ({status})')
     with understanding(store.paths(stored.row)["classif"]):
         _refuse_differences(clf, stored, plan)
     return StoredTraining(stored.record, stored.histories, stored.tensors, stored.row)
@@ -114,7 +114,7 @@ def _param_differences(clf: ImageClassifier, record: Mapping[str, Any]) -> Itera
     for name, stored in record["params"].items():
         if name not in infos or infos[name][1].runtime or name == "random_state":
             continue
-        if plain(stored) != given.get(name):
+        if not clf.means_the_same(name, plain(stored), given.get(name)):
             yield f"{name} {stored!r} (stored) instead of {given.get(name)!r}"
     seed = given["random_state"]
     if seed is not None and seed != record["learned"]["seed"]:
@@ -156,6 +156,8 @@ def _from_file(clf: ImageClassifier, path: Path) -> StoredTraining:
     record = files.read_json(sibling, files.Stamp(None, _recorded_hash(sibling))) if sibling.is_file() else None
     stamps = _stamps(record)
     tensors = files.read_tensors(path, stamps["tar"])
+    if record is not None and isinstance(tensors, dict):
+        check_can_go_on(record, tensors, str(path))
     if not isinstance(tensors, dict) or not {"net", "optimizer", "progress"} <= set(tensors):
         message = f"{path} isn't a training state: it has no net, optimizer and progress. Give a .tar of a registry."
         raise CorruptFile(message)

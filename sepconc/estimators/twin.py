@@ -15,7 +15,7 @@ from sepconc.estimators.base import ImageClassifier
 from sepconc.nets.regularisation import l1_penalty, mixing_weights
 from sepconc.nets.twins import Transform, build_twin
 from sepconc.params.field import document
-from sepconc.params.twin import TwinParams
+from sepconc.params.twin import ABOUT_TRAINING, TwinParams
 from sepconc.params.twin_configs import smallest_side
 
 
@@ -35,6 +35,8 @@ class TwinClassifier(TwinParams, ImageClassifier):
     >>> clf.net_.first_conv.resulting_kernel.weight.shape  # doctest: +SKIP
     torch.Size([88, 3, 30, 30])
     """
+
+    about_training = ABOUT_TRAINING
 
     def build_network(
         self, image_shape: tuple[int, int, int], num_classes: int, generator: torch.Generator | None = None

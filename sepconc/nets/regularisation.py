@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sepconc.errors import BadParameter
+
 
 def mixing_weights(net: nn.Module) -> list[nn.Parameter]:
     """The mixing weights of a twin, scale by scale; none of a plain network."""
@@ -28,6 +30,11 @@ def sparsity(weight: Tensor) -> Tensor:
 
 def l1_penalty(weights: Sequence[Tensor], lambdas: Sequence[float]) -> Tensor:
     """Σ λ · :func:`sparsity` over the mixings, (): one λ for each, and those of λ = 0 aren't computed."""
+    if len(lambdas) != len(weights):
+        message = (
+            f"`lambda_params` has {len(lambdas)} numbers for {len(weights)} scales of mixed maps; give one for each."
+        )
+        raise BadParameter(message)
     terms = [factor * sparsity(weight) for factor, weight in zip(lambdas, weights, strict=True) if factor]
     return torch.stack(terms).sum() if terms else weights[0].new_zeros(())
 

@@ -9,8 +9,10 @@ from typing import Any
 from sepconc.errors import BadParameter
 from sepconc.params.field import param, params
 from sepconc.params.training import TrainingParams
-from sepconc.params.twin_configs import find_config, twin_archs
+from sepconc.params.twin_configs import find_config, find_family, twin_archs
 
+ABOUT_TRAINING = ("has_l1loss", "lambda_params", "get_gradients", "pretrained_model", "status_pretrained")
+"""The parameters here that a network doesn't depend on."""
 REPAIRS = ("pasa-softmax", "alignment", "blur-size")
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular", "symmetric")
 WAVELETS = ("qshift_06", "qshift_a", "qshift_b", "qshift_c", "qshift_d", "qshift_32")
@@ -93,11 +95,12 @@ class TwinParams(TrainingParams):
             Listing the valid configurations, or naming the numbers that don't fit.
         """
         who, scales = type(self).__name__, find_config(self.arch, self.config).scales
+        self._check_wavelets()
         if (self.has_l1loss or self.get_gradients) and not scales:
             flag = "has_l1loss" if self.has_l1loss else "get_gradients"
             message = f"`{flag}` of {who} is about mixed wavelet maps, and {self.arch} has none; leave it out."
             raise BadParameter(message)
-        if self.has_l1loss and len(self.lambda_params or ()) != scales:
+        if self.has_l1loss and (self.lambda_params is None or len(self.lambda_params) != scales):
             message = (
                 f"`lambda_params` of {who} must have one number for each of the {scales} scales of "
                 f"{self.arch} {self.config}; got {self.lambda_params!r}."
@@ -112,3 +115,27 @@ class TwinParams(TrainingParams):
                 f"{self.batch_accum} equal parts. Choose another number."
             )
             raise BadParameter(message)
+
+    def _check_wavelets(self) -> None:
+        """Refuse options of the wavelets, or repairs, of a network that has nothing of the kind."""
+        who, family, config = type(self).__name__, find_family(self.arch), find_config(self.arch, self.config)
+        defaults = {"wavelet": "qshift_a", "padding_mode": "zeros", "trainable_qmf": False}
+        changed = [name for name, default in defaults.items() if getattr(self, name) != default]
+        if changed and not family.is_twin:
+            message = f"`{changed[0]}` of {who} is about wavelets, and {self.arch} has none; leave it out."
+            raise BadParameter(message)
+        adaptive = family.antialiasing == "zou" or config.wavelet_half == "maxblur-adaptive"
+        meant = {
+            "pasa-softmax": adaptive,
+            "alignment": family.depth is None and config.is_complex,
+            "blur-size": self.arch == "DtCwptZhangAlexNet" and config.blur is None,
+        }
+        idle = [repair for repair in self.repairs if not meant[repair]]
+        if idle:
+            which = f"{self.arch} {self.config or ''}".strip()
+            message = f'The repair "{idle[0]}" of {who} changes nothing in {which}; leave it out of `repairs`.'
+            raise BadParameter(message)
+
+    def means_the_same(self, name: str, one: Any, other: Any) -> bool:
+        """Whether two values of a parameter make the same classifier; None is the configuration Std."""
+        return (one or "Std") == (other or "Std") if name == "config" else one == other

@@ -60,7 +60,7 @@ OTHER = {  # a legal value that isn't the default, for every field; they all go 
     "zero_bias": True,
     "scattering_J": 2,
     "arch": "dtcwpt_resnet18",
-    "config": "Ft40YEx_mod",
+    "config": "Ft40YBf3Ex_abl1ada",
     "wavelet": "qshift_b",
     "padding_mode": "symmetric",
     "trainable_qmf": True,

@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
@@ -19,6 +20,7 @@ from sepconc.errors import (
     NotResumable,
     ParameterMismatch,
 )
+from sepconc.estimators.resuming import Resume
 from sepconc.nets.regularisation import mixing_weights
 from sepconc.params.archs import find_arch
 from sepconc.params.twin_configs import find_config, twin_archs, twin_configs
@@ -163,6 +165,54 @@ def test_auto_means_what_was_published():
     assert twin().usual_augmentation(ArrayImages(np.zeros((2, 3, 8, 8), np.uint8))) is None
 
 
+def test_photographs_are_taken_at_the_network_s_side(tmp_path):
+    rng = np.random.default_rng(3)
+    for number in range(8):
+        folder = tmp_path / "train" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    images = sepconc.load_dataset(f"folder:{tmp_path}", "train", validation=False, size=32)
+    assert twin(augmentation="auto", workers=0).train(images, max_steps=1).eval_resize_ is None
+    assert sepconc.ScatNetClassifier(**QUICK, scattering_J=2).train(images, max_steps=1).eval_resize_ is not None
+
+
+def test_the_published_defaults():
+    clf = TwinClassifier()
+    assert (clf.epochs, clf.lr, clf.momentum, clf.weight_decay, clf.batch_size) == (90, 0.1, 0.9, 1e-4, 256)
+    assert (clf.lr_scheduler, clf.snapshots, clf.save_best, clf.batch_accum) == ("StepLR30", 30, False, 1)
+
+
+def test_options_of_the_wavelets_reach_the_network():
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    usual, learned, other, reflected = (
+        sepconc.build_network(
+            "dtcwpt_resnet18", config="Ft40", num_classes=3, image_shape=(3, 32, 32), random_state=0, **options
+        ).eval()
+        for options in ({}, {"trainable_qmf": True}, {"wavelet": "qshift_d"}, {"padding_mode": "reflect"})
+    )
+    counts = [sum(p.numel() for p in net.parameters() if p.requires_grad) for net in (usual, learned)]
+    assert counts[1] - counts[0] == 40
+    with torch.no_grad():
+        assert not torch.allclose(usual.first_conv(x), reflected.first_conv(x))
+    assert other.first_conv.wptblock.wpt._hfilters.shape == (2, 18)
+
+
+@pytest.mark.parametrize(
+    ("params", "text"),
+    [
+        ({"arch": "resnet18", "config": None, "padding_mode": "reflect"}, "`padding_mode` of TwinClassifier"),
+        ({"arch": "resnet18", "config": None, "trainable_qmf": True}, "`trainable_qmf`"),
+        ({"repairs": ("alignment",)}, 'repair "alignment" of TwinClassifier changes nothing in dtcwpt_resnet18'),
+        ({"repairs": ("pasa-softmax",)}, '"pasa-softmax"'),
+        ({"arch": "DtCwptZhangAlexNet", "config": "Ft32YBf3", "repairs": ("blur-size",)}, '"blur-size"'),
+    ],
+)
+def test_options_without_a_meaning_are_refused(params, text, images):
+    with pytest.raises(BadParameter) as error:
+        twin(**params).fit(*images)
+    refused(error, text, "leave it out")
+
+
 # ---------------------------------------------------------------------- regulariser and gradients
 
 
@@ -235,6 +285,22 @@ def test_gradients_are_stored_and_go_on(images, fitted):
     assert ImageClassifier.load("net", load_net=False).grads_[1].dtype == np.float32
 
 
+def test_gradients_of_an_incomplete_epoch_are_kept(images):
+    clf = twin(**REGULARISED).train(*images, max_steps=1)
+    assert [len(each) for each in clf.grads_] == [12, 12]
+
+
+def test_weights_of_the_regulariser_may_be_an_array(images):
+    given = twin(**{**REGULARISED, "lambda_params": np.array([0.1, 0.02])}).train(*images, max_steps=1)
+    np.testing.assert_array_equal(given.losses_, twin(**REGULARISED).train(*images, max_steps=1).losses_)
+
+
+def test_a_regulariser_that_was_added_later_is_recorded(images):
+    clf = twin(config="Ft40Y").fit(*images)
+    clf.set_params(**REGULARISED, warm_start=True).fit(*images).save("net")
+    assert ImageClassifier.load("net", load_net=False).lambda_params == (0.1, 0.02)
+
+
 def test_without_asking_no_gradients_are_recorded(images):
     assert twin(config="Ft40Y").fit(*images).grads_ == []
 
@@ -304,9 +370,29 @@ def test_another_network_as_the_first_one_is_refused(stored, params, text, image
 
 
 def test_an_unknown_first_one_is_refused(stored, images):
+    clf = twin(config="Ft40Y", pretrained_model="fisrt")
     with pytest.raises(ClassifierNotFound) as error:
-        twin(config="Ft40Y", pretrained_model="fisrt").fit(*images)
+        clf.fit(*images)
     refused(error, '"fisrt"', '"first"')
+    assert not hasattr(clf, "net_")  # nothing that could predict
+
+
+def test_the_status_of_the_first_one_counts(stored, images):
+    changed = ImageClassifier.load("first")
+    with torch.no_grad():
+        changed.net_.fc.bias += 1
+    changed.save("first", "e1")
+    params = {"config": "Ft40Y", "pretrained_model": "first", "lr": 1e-12}
+    clf = twin(**params, status_pretrained="e1").train(*images, max_steps=1)
+    torch.testing.assert_close(clf.net_.fc.bias, stored.net_.fc.bias + 1, rtol=0, atol=1e-6)
+
+
+def test_none_and_std_are_one_configuration(images):
+    plain = {"arch": "resnet18", "config": None}
+    twin(**plain).fit(*images, name="plain")
+    std = {**plain, "config": "Std"}
+    assert twin(**std, pretrained_model="plain").train(*images, max_steps=1).losses_.shape == (1,)
+    assert twin(**std, epochs=2).fit(*images, name="plain").current_epoch_ == 2
 
 
 def test_another_class_of_classifier_is_refused_as_the_first_one(images):
@@ -341,6 +427,12 @@ def test_half_precision_predicts_and_cannot_go_on(stored, images):
     stored.save("half", half=True)
     with pytest.raises(NotResumable):
         twin(**REGULARISED, epochs=2).fit(*images, name="half")
+    tar = configured_registry().paths(loaded.stored_as_)["tar"]
+    with pytest.raises(NotResumable):
+        twin(**REGULARISED, epochs=2).train(*images, name="other", resume=Resume(path=tar))
+    loaded.save("again")
+    with pytest.raises(NotResumable, match="without the state of its training"):
+        ImageClassifier.load("again", train=True)
     clf = twin(config="Ft40Y", pretrained_model="half", status_pretrained="e1", lr=1e-12).train(*images, max_steps=1)
     torch.testing.assert_close(clf.net_.fc.weight, loaded.net_.fc.weight, rtol=0, atol=1e-8)
 
