@@ -8,8 +8,7 @@ import pytest
 import torch
 from registry.older import Program, write_archive, write_row
 
-from sepconc import ImageClassifier, build_network
-from sepconc.errors import UnknownArchitecture
+from sepconc import ImageClassifier, TwinClassifier, build_network
 from sepconc.registry.store import configured_registry
 
 
@@ -71,13 +70,12 @@ def test_train_says_that_a_name_was_imported(older, sepconc, train):
     sepconc("import-legacy", older)
     outcome = train("one")
     assert outcome.code == 2
-    assert '"one" was imported (architecture dtcwpt_resnet18)' in outcome.err
+    assert '"one" was imported (architecture dtcwpt_resnet18; -r 2 goes on from its weights, -f starts' in outcome.err
 
 
-def test_architectures_that_are_not_here_yet_are_named(older, sepconc):
+def test_what_was_imported_loads_as_a_twin(older, sepconc):
     sepconc("import-legacy", older)
-    with pytest.raises(UnknownArchitecture, match='No architecture "dtcwpt_resnet18"'):
-        ImageClassifier.load("one", "e2", load_net=False)
+    assert type(ImageClassifier.load("one", "e2", load_net=False)) is TwinClassifier
 
 
 def test_missing_file_is_told_and_the_others_imported(program, older, sepconc):

@@ -755,7 +755,7 @@ def test_a_name_alone_goes_on_wherever_the_options_stood(train, place, kept, mon
 def test_a_name_made_from_python_says_so(train, place):
     X, y = np.random.default_rng(0).random((20, 1, 8, 8), dtype=np.float32), np.arange(20) % 2
     sepconc.AnalysisClassifier(frame_width=4, epochs=1, device="cpu").fit(X, y, name="arrays")
-    one_line_error(train("arrays"), '"arrays" was trained from Python', "-a", "scatnet")
+    one_line_error(train("arrays"), '"arrays" was trained from Python', "-a", "sepconc archs")
     one_line_error(train("nothing"), '"nothing" isn\'t stored yet', "-a")
     one_line_error(train("arays"), '"arays" isn\'t stored yet (close names: arrays)', "-a")
 

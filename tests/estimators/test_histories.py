@@ -97,9 +97,18 @@ def test_a_copy_has_them_without_a_registry(stored, duplicate):
 def test_losses_that_were_set_are_kept(stored, reads):
     clf = load("net")
     clf.losses_ = np.ones(3, np.float32)
+    clf.grads_ = []
     pickle.dumps(clf)
     assert clf.losses_.tolist() == [1, 1, 1]
     assert reads == []
+
+
+def test_one_that_was_set_is_kept_when_the_other_is_read(stored, reads):
+    clf = load("net")
+    clf.losses_ = np.ones(3, np.float32)
+    assert clf.grads_ == []
+    assert clf.losses_.tolist() == [1, 1, 1]
+    assert len(reads) == 1
 
 
 def test_a_record_that_was_updated_meanwhile_has_the_same_histories(stored):

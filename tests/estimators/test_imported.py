@@ -4,8 +4,6 @@ import ast
 import collections
 import json
 import logging
-import sys
-import types
 
 import numpy as np
 import pytest
@@ -13,12 +11,8 @@ import torch
 from registry.older import Program, write_row
 
 from sepconc import ImageClassifier
-from sepconc.errors import BadParameter, ClassifierExists, CorruptFile, UnknownArchitecture
+from sepconc.errors import BadParameter, ClassifierExists, CorruptFile
 from sepconc.estimators.imported import Request, import_checkpoint
-from sepconc.params import archs
-from sepconc.params.archs import Arch
-from sepconc.params.field import param, params
-from sepconc.params.training import TrainingParams
 from sepconc.registry.legacy.importing import import_wcnn
 from sepconc.registry.store import configured_registry
 
@@ -274,35 +268,13 @@ def test_nothing_is_overwritten(scatnet):
     import_checkpoint(path, "old", "checkpoint", Request(), overwrite=True)
 
 
-# ---------------------------------------------------------------------- what the twin networks will find
+# ---------------------------------------------------------------------- records of the older registries
 
 
-@params
-class TwinParams(TrainingParams):
-    """Parameters by the names under which they are imported."""
-
-    config: str | None = param(None, "Configuration.", type=str)
-    has_l1loss: bool = param(False, "Whether there is a regulariser.")
-    lambda_params: tuple[float, ...] | None = param(None, "Weights of the regulariser.", type=object)
-
-
-class TwinClassifier(TwinParams, ImageClassifier):
-    """A classifier without a network."""
-
-    arch = "dtcwpt_resnet18"
-
-
-def test_rows_of_the_older_registry_load_once_their_architecture_exists(monkeypatch, tmp_path):
+def test_rows_of_the_older_registry_load(monkeypatch, tmp_path):
     program = Program(monkeypatch)
     write_row(tmp_path / "older", "small", program.estimator())
     assert next(import_wcnn(tmp_path / "older", configured_registry())).is_good
-    with pytest.raises(UnknownArchitecture, match="dtcwpt_resnet18"):
-        ImageClassifier.load("small", "e2", load_net=False)
-    here = types.ModuleType("twins_of_a_test")
-    here.TwinParams, here.TwinClassifier = TwinParams, TwinClassifier
-    monkeypatch.setitem(sys.modules, here.__name__, here)
-    row = Arch("dtcwpt_resnet18", f"{here.__name__}:TwinClassifier", f"{here.__name__}:TwinParams", "a test's")
-    monkeypatch.setitem(archs.ARCHS, row.name, row)
     clf = ImageClassifier.load("small", "e2", load_net=False)
     assert (clf.config, clf.has_l1loss, clf.lambda_params) == ("Ft40YEx", True, (0.0, 0.005))
     assert (clf.batch_size, clf.lr_scheduler, clf.lr) == (256, "StepLR100", 0.1)

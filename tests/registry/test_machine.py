@@ -350,7 +350,7 @@ COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_b
 
 
 class TestMachine(Machine.TestCase):
-    settings = settings(max_examples=30, stateful_step_count=20, **COMMON)
+    settings = settings(max_examples=10, stateful_step_count=20, **COMMON)
 
 
 @pytest.mark.slow
