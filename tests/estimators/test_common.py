@@ -34,7 +34,7 @@ def classifier(arch):
     known = param_infos(resolve(find_arch(arch).params))
     params = {name: value for name, value in SETTINGS.items() if name in known}
     if "config" in known:
-        params |= {"lr": 0.02, "epochs": 12, "config": "Ft40YEx_mod"}
+        params |= {"lr": 0.005, "epochs": 15, "batch_size": 50, "config": "Ft40YEx_mod"}
     return sepconc.make_classifier(arch, **params)
 
 
@@ -80,14 +80,11 @@ def test_tags_are_honest(arch):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("arch", CHECKED)
+@pytest.mark.parametrize("arch", [arch for arch in CHECKED if arch != TWIN])  # whose defaults are for photographs
 def test_the_defaults_fit_digits(arch):
     X, y = load_digits(return_X_y=True)
-    if "resnet" in arch:
-        X, y = X[:200], y[:200]
     if "block" in arch:  # 150 epochs of networks made for larger images: a hundred digits keep it to minutes
         X, y = X[:100], y[:100]
-    config = {"config": "Ft40YEx_mod", "epochs": 30} if arch == TWIN else {}
-    clf = sepconc.make_classifier(arch, **config).fit(X, y)
+    clf = sepconc.make_classifier(arch).fit(X, y)
     assert clf.current_epoch_ == clf.epochs
     assert clf.score(X, y) > 0.9
