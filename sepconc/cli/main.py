@@ -54,7 +54,7 @@ def make_parser(prog: str = "sepconc") -> Parser:
     """The parser of the words before a command; each command parses its own options."""
     parser = Parser(
         prog=prog,
-        description="Image classifiers built on wavelet scattering, trained and stored by name.",
+        description="Image classifiers built on wavelet scattering and wavelet packets, trained and stored by name.",
         epilog=f'"{prog} COMMAND --help" tells the options of a command.',
     )
     parser.add_argument("--version", action="version", version=f"sepconc {__version__}", help="print the version")

@@ -257,6 +257,11 @@ class Training:
         from sepconc.data.readers import dummy_like, load_dataset
         from sepconc.data.splits import read_class_indices
 
+        if dataset_info(self._dataset()).variant:
+            message = (
+                f"{self._dataset()} is for evaluation only (eval.py NAME -ds {self._dataset()}); train on another."
+            )
+            raise BadParameter(message)
         request = data_request(self.options, self.given.get("random_state"))
         if self.options.get("dummy"):
             dummy = {key: request[key] for key in ("nb_classes", "size") if key in request}

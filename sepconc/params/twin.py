@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import numbers
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +20,11 @@ WAVELETS = ("qshift_06", "qshift_a", "qshift_b", "qshift_c", "qshift_d", "qshift
 
 
 def _arch(value: Any) -> str | None:
-    return None if value in twin_archs() else f"be one of {', '.join(twin_archs())}"
+    if value in twin_archs():
+        return None
+    close = difflib.get_close_matches(str(value), twin_archs(), n=3)
+    hint = f" (close: {', '.join(close)})" if close else ""
+    return f"be the name of an AlexNet or a ResNet, as sepconc.list_archs() has them{hint}"
 
 
 def _wavelet(value: Any) -> str | None:

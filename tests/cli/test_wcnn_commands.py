@@ -98,3 +98,9 @@ def test_an_evaluation_command_runs(title, evaluate, alexnet_twin, monkeypatch):
     assert outcome.code == 0, outcome.err
     metric = "kldiv" if "kldiv" in words else "mfr" if "shifts" in words else "top1"
     assert outcome.out.startswith(f"{metric}: ")
+
+
+@pytest.mark.parametrize("dummy", [[], ["--dummy"]])
+def test_corrupted_images_are_not_trained_on(train, dummy):
+    words = ["-a", "resnet18", "-ds", "cifar10-c", *dummy, "--max-steps", "1", "-b", "2"]
+    one_line_error(train("net", *words), "cifar10-c is for evaluation only", "eval.py")

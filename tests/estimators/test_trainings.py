@@ -150,7 +150,7 @@ def test_pieces_are_one_entry(small, images):
         clf.partial_fit(*images)
     (entry,) = clf.trainings_
     assert (entry["epochs"], entry["updates"], entry["by"]) == ([0, 3], [0, len(clf.losses_)], "partial_fit")
-    assert entry["seconds"] >= clf.elapsed_time_ * 0.99
+    assert entry["seconds"] >= clf.elapsed_time_ - 3 * 0.0005  # rounded to milliseconds, piece by piece
     clf.set_params(warm_start=True, epochs=1).fit(*images)
     assert [entry["epochs"] for entry in clf.trainings_] == [[0, 3], [3, 4]]
 
