@@ -52,7 +52,10 @@ def small(recipe: Recipe) -> list[str]:
     return [recipe.name, "--dummy", "--max-steps", "1", "-b", "2", "--n-imgs", "4", *SMALLER[recipe.dataset], *heavy]
 
 
+TWINS = [recipe.name for recipe in RUNNABLE if recipe.source.endswith("arXiv:2212.00394")]
+QUICK_TWINS = ("R18C", "R18wyC_mod", "R18zo3wyC", "RwyI_mod")
 SLOW = [recipe.name for recipe in RUNNABLE if "scatnetblock" in recipe.arch or recipe.name.startswith("CIFAR10-a")]
+SLOW += [name for name in TWINS if name not in QUICK_TWINS]
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_the_checks_that_run(arch):
 
 @pytest.mark.filterwarnings("ignore:X (does not have valid|has) feature names")  # the checks mix frames and arrays
 @pytest.mark.parametrize("check", battery.OUTPUT_CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("arch", CHECKED)
+@pytest.mark.parametrize("arch", [*CHECKED[:-1], pytest.param(TWIN, marks=pytest.mark.slow)])
 def test_checks_of_set_output(arch, check):
     estimator = classifier(arch).set_params(epochs=1)
     check(type(estimator).__name__, estimator)
