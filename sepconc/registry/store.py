@@ -148,10 +148,8 @@ class Registry:
         stamps = record["files"]
         arrays = files.read_npz(paths["npz"], Stamp(**stamps["npz"])) if histories else None
         if tensors and "tar" not in stamps:
-            message = (
-                f'Classifier "{row.name}" with status "{row.status}" was stored without weights: its scores '
-                "and histories can be read (load_net=False). Pull or import it with its weights, or train it again."
-            )
+            what = f'Classifier "{row.name}" with status "{row.status}" was stored without weights'
+            message = f"{what}: only scores and histories can be read (load_net=False). Fetch its weights, or retrain."
             raise CorruptFile(message)
         if tensors and not self._states.was_fetched(row, record) and not paths["tar"].exists():
             message = (

@@ -97,7 +97,8 @@ def test_one_versus_rest(small, rows):
     assert model.predict(X).shape == y.shape
 
 
-@pytest.mark.parametrize("kind", ["rows", pytest.param("images", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["rows", "images"])
 def test_grid_search_in_two_processes(small, rows, images, kind):
     X, y = rows if kind == "rows" else images
     grid = {"scattering_J": [2, 3], "lr": [1e-6, 0.05]}

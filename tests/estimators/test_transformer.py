@@ -284,6 +284,7 @@ def pipeline(**options):
     return make_pipeline(ScatteringTransformer2D(J=2), StandardScaler(), LinearSVC(random_state=0), **options)
 
 
+@pytest.mark.slow
 def test_a_pipeline_learns_digits():
     X, y = load_digits(return_X_y=True)
     score = cross_val_score(pipeline(), X / 16, y, cv=3).mean()

@@ -127,9 +127,8 @@ def test_copies(clone, arch, config):
         assert torch.equal(clone(net)(x), net(x))
 
 
-@pytest.mark.parametrize(
-    ("arch", "config"), [THREE[0], *(pytest.param(*case, marks=pytest.mark.slow) for case in THREE[1:])]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("arch", "config"), THREE)
 def test_compiled_without_graph_breaks(arch, config):
     net, x = build(arch, config).train(), images(2, 3, 32, 32)
     eager = copy.deepcopy(net)
