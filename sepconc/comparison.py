@@ -103,6 +103,10 @@ def _parts(metric: str, value: Any) -> dict[str, float]:
     """The numbers of a score that can be divided, by name; accuracies as errors."""
     if metric == "top1" and isinstance(value, int | float):
         return {"top-1 error": 1 - value}
+    if metric == "top5" and isinstance(value, int | float):
+        return {"top-5 error": 1 - value}
+    if metric == "average_precision" and isinstance(value, int | float):
+        return {"1 - average precision": 1 - value}
     if metric == "top1_5" and isinstance(value, Mapping):
         return {f"top-{k} error": 1 - accuracy for k, accuracy in value.items()}
     if metric == "kldiv" and isinstance(value, list):

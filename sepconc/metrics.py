@@ -1,7 +1,7 @@
-"""Top-k accuracy, Kullback-Leibler divergence and mean flip rate: pure functions of tensors, and their running forms.
+"""Accuracy, average precision, Kullback-Leibler divergence and mean flip rate: functions of tensors, and running forms.
 
-The functions take everything at once. The classes take batches, keep only sums and counts, and give the same values.
-All values are fractions.
+The functions take everything at once. The classes take batches and give the same values; all but `AveragePrecision`
+keep only sums and counts. All values but divergences are fractions.
 """
 
 import math
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import torch
+from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from sepconc.errors import BadParameter
@@ -110,6 +111,40 @@ class TopKAccuracy:
     def value(self) -> dict[int, float]:
         """Give ``{k: share of hits}`` so far; NaN before the first image."""
         return {k: _share(hits, self._total) for k, hits in self._hits.items()}
+
+
+class AveragePrecision:
+    """Running micro-averaged average precision of the classes' scores: all scores of all images in one ranking.
+
+    Every pair of an image and a class is a retrieval whose hits are the images' own classes, and
+    ``AP = Σ_t (R_t − R_{t−1}) · P_t`` over the distinct scores t in descending order, with P_t and R_t precision and
+    recall of the pairs that score at least t (:func:`sklearn.metrics.average_precision_score` with
+    ``average="micro"``). Equal scores count at once, so the order of the images doesn't matter. All scores are kept:
+    four bytes for every image and class in float32.
+    """
+
+    def __init__(self) -> None:
+        self._scores: list[Tensor] = []
+        self._labels: list[Tensor] = []
+
+    def update(self, scores: Tensor, labels: Tensor) -> None:
+        """Keep a batch: scores (B, K) that grow with the probability, class numbers (B,)."""
+        self._scores.append(scores.detach().cpu())
+        self._labels.append(labels.cpu())
+
+    def merge(self, other: "AveragePrecision") -> None:
+        """Add what another one has kept."""
+        self._scores += other._scores
+        self._labels += other._labels
+
+    def value(self) -> float:
+        """Give the average precision; NaN before the first image, and where a score is NaN."""
+        scores = torch.cat(self._scores) if self._scores else torch.zeros(0)
+        if not len(scores) or scores.isnan().any():
+            return math.nan
+        own_class = torch.zeros(scores.shape, dtype=torch.bool).scatter_(1, torch.cat(self._labels)[:, None], True)
+        finite = scores.clamp(min=torch.finfo(scores.dtype).min)  # the logarithm of 0 can't be ranked by scikit-learn
+        return float(average_precision_score(own_class.flatten().numpy(), finite.flatten().numpy()))
 
 
 class MeanDivergence:

@@ -85,8 +85,8 @@ def scores_table(scores: EvalScores) -> str:
 def score_text(metric: str, value: Any) -> str:
     """Write the value of a score on one line.
 
-    ``97.8 %`` (top1), ``top-1 97.8 %, top-5 99.9 %`` (top1_5), ``1: 2.0 %, 2: 3.1 %`` (mfr, by step), or the largest
-    and the last divergence (kldiv).
+    ``97.8 %`` (top1, top5, average_precision), ``top-1 97.8 %, top-5 99.9 %`` (top1_5), ``1: 2.0 %, 2: 3.1 %`` (mfr, by
+    step), or the largest and the last divergence (kldiv).
     """
     if metric == "kldiv" and isinstance(value, list):
         return f"max {max(value):.4g}, last {value[-1]:.4g}" if value else ""

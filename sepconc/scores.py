@@ -11,6 +11,16 @@ from typing import Any
 
 from sepconc.errors import ScoreExists
 
+PUBLISHED_METRICS = {
+    "accuracy_score": "top1",
+    "top1_accuracy_score": "top1",
+    "top5_accuracy_score": "top5",
+    "top1_5_accuracy_scores": "top1_5",
+    "list_of_accuracy_scores": "top1_5",
+    "average_precision_score": "average_precision",
+}
+"""What the WCNN program calls a metric: our name."""
+
 
 @dataclass(frozen=True)
 class Score:

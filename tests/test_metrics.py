@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sepconc.errors import BadParameter
 from sepconc.metrics import (
+    AveragePrecision,
     FlipRates,
     MeanDivergence,
     TopKAccuracy,
@@ -138,20 +139,65 @@ def test_flip_rates_and_accuracy_do_not_depend_on_the_batches(seed, images, batc
     assert accuracy.value() == {k: top_k_accuracy(scores, labels, k) for k in (1, 5)}
 
 
+def average_precision(*batches):
+    metric = AveragePrecision()
+    for scores, labels in batches:
+        metric.update(scores, labels)
+    return metric.value()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 7), st.integers(1, 5))
+def test_average_precision_is_the_sum_over_all_scores_in_one_ranking(seed, images, classes):
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randint(6, (images, classes), generator=generator).double()  # some are equal
+    labels = torch.randint(classes, (images,), generator=generator)
+    hits = torch.nn.functional.one_hot(labels, classes).bool()
+    expected, recall = 0.0, 0.0
+    for threshold in scores.unique().flip(0):
+        found = scores >= threshold
+        expected += ((found & hits).sum() / images - recall) * (found & hits).sum() / found.sum()
+        recall = (found & hits).sum() / images
+    whole = average_precision((scores, labels))
+    assert whole == pytest.approx(float(expected), rel=1e-6)
+    assert (
+        average_precision(
+            (scores[images // 2 :], labels[images // 2 :]), (scores[: images // 2], labels[: images // 2])
+        )
+        == whole
+    )
+
+
+def test_average_precision_of_perfect_constant_and_impossible_scores():
+    labels = torch.tensor([0, 2, 1, 2])
+    perfect = torch.nn.functional.one_hot(labels, 3).float()
+    assert average_precision((perfect, labels)) == 1.0
+    assert average_precision((perfect.log(), labels)) == 1.0  # the others have probability 0
+    assert average_precision((torch.zeros(4, 3), labels)) == pytest.approx(1 / 3)
+    assert average_precision((-perfect, labels)) == pytest.approx(1 / 3)  # found with all the others, at the end
+
+
+def test_average_precision_without_images_or_with_nan_is_nan():
+    assert math.isnan(average_precision())
+    assert math.isnan(average_precision((torch.tensor([[0.0, math.nan]]), torch.tensor([0]))))
+
+
 def test_merged_halves_equal_the_whole():
     log_p = torch.randn(12, 4, 7, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
     classes = torch.arange(12) % 7
-    whole, *halves = [(MeanDivergence(), FlipRates(3), TopKAccuracy((1, 5))) for _ in range(3)]
+    whole, *halves = [(MeanDivergence(), FlipRates(3), TopKAccuracy((1, 5)), AveragePrecision()) for _ in range(3)]
     for metrics, part in zip((whole, *halves), (slice(None), slice(5), slice(5, None)), strict=True):
         for patch in range(4):
             metrics[0].update(patch, log_p[part, 0], log_p[part, patch])
         metrics[1].update(log_p[part].argmax(-1))
         metrics[2].update(log_p[part, 0], classes[part])
+        metrics[3].update(log_p[part, 0], classes[part])
     for one, other in zip(*halves, strict=True):
         one.merge(other)
     assert halves[0][0].value() == pytest.approx(whole[0].value(), rel=1e-14)
     assert halves[0][1].value() == whole[1].value()
     assert halves[0][2].value() == whole[2].value()
+    assert halves[0][3].value() == whole[3].value()
 
 
 def test_flip_rates_of_several_lengths_are_means_over_images():

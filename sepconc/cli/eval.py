@@ -45,7 +45,8 @@ def make_parser(prog: str = "eval.py") -> Parser:
         "--metrics",
         nargs="+",
         metavar="METRIC",
-        help="some of top1, top1_5, kldiv, mfr (default: accuracies for crops, mfr for shifts and perturbations)",
+        help="some of top1, top5, top1_5, average_precision, kldiv, mfr (default: top1 and top1_5 for crops, mfr for "
+        "shifts and perturbations)",
     )
     parser.add_argument("-b", "--batch-size", type=int, help="images whose views are made at a time (default: 256)")
     parser.add_argument("-f", "--overwrite", action="store_true", help="replace the same measurement")

@@ -266,7 +266,7 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         ----------
         data : a data set's name, what :func:`sepconc.load_dataset` returns, or a pair (X, y).
         eval_mode : "onecrop", "tencrops", "shifts" or, for clips, "perturbations".
-        metrics : names among "top1", "top1_5", "kldiv", "mfr"; by default what suits the mode.
+        metrics : names among :data:`sepconc.evaluation.METRICS`; by default what suits the mode.
         split : of a data set given by its name.
         overwrite : replace the same measurements; without it they are kept, and only the other metrics measured.
         store : also write the scores to the registry, for a classifier that was stored or loaded.

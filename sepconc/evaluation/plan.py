@@ -15,9 +15,10 @@ from sepconc.data import views
 from sepconc.data.datasets import DATASETS
 from sepconc.errors import BadInput, BadParameter
 from sepconc.metrics import FRAME_PAIRS
+from sepconc.scores import PUBLISHED_METRICS
 
 EVAL_MODES = ("onecrop", "tencrops", "shifts", "perturbations")
-METRICS = ("top1", "top1_5", "kldiv", "mfr")
+METRICS = ("top1", "top5", "top1_5", "average_precision", "kldiv", "mfr")
 
 _DEFAULT_METRICS = {
     "onecrop": ("top1", "top1_5"),
@@ -25,12 +26,6 @@ _DEFAULT_METRICS = {
     "shifts": ("mfr",),
     "perturbations": ("mfr",),
 }
-_OLDER_METRICS = {
-    "accuracy_score": "top1",
-    "top1_accuracy_score": "top1",
-    "top1_5_accuracy_scores": "top1_5",
-    "list_of_accuracy_scores": "top1_5",
-}  # of the WCNN program
 _COMPARING = ("kldiv", "mfr")  # these compare the views of an image
 _COMPARABLE = ("shifts", "perturbations")
 _OPTIONS = {
@@ -102,11 +97,11 @@ def plan_measurement(
     ----------
     classifier : Classifier
     images : ImageSet
-        Labels are needed for accuracies only.
+        Labels are needed for accuracies and the average precision only.
     eval_mode : {"onecrop", "tencrops", "shifts", "perturbations"}
     metrics : str or sequence of str, optional
-        Some of top1, top1_5, kldiv, mfr, or their older names. Default: both accuracies for crops, mfr for shifts and
-        perturbations.
+        Some of :data:`METRICS`, or the names of :data:`sepconc.scores.PUBLISHED_METRICS`. Default: top1 and top1_5
+        for crops, mfr for shifts and perturbations.
     max_shift : int, optional
         Of ``shifts``: largest shift in pixels of the classifier's input, at most its side S. Default min(8, S // 4).
     pixel_divide : int, optional
@@ -194,7 +189,7 @@ def _chosen_metrics(eval_mode: str, metrics: str | Sequence[str] | None) -> tupl
     if metrics is None:
         return _DEFAULT_METRICS[eval_mode]
     asked = (metrics,) if isinstance(metrics, str) else tuple(metrics)
-    chosen = tuple(dict.fromkeys(_OLDER_METRICS.get(metric, metric) for metric in asked))
+    chosen = tuple(dict.fromkeys(PUBLISHED_METRICS.get(metric, metric) for metric in asked))
     if not chosen:
         message = f"`metrics` must name at least one of {', '.join(METRICS)}; got none. None gives the default."
         raise BadParameter(message)

@@ -18,7 +18,7 @@ from sepconc.data import views
 from sepconc.data.clips import frames_in_step
 from sepconc.errors import BadInput
 from sepconc.evaluation.plan import Classifier, LogProba, Plan, at_least, compares_views, needs_labels
-from sepconc.metrics import FlipRates, MeanDivergence, TopKAccuracy
+from sepconc.metrics import AveragePrecision, FlipRates, MeanDivergence, TopKAccuracy
 from sepconc.provenance import code_commit, now, versions
 from sepconc.scores import Score
 
@@ -68,8 +68,8 @@ def run_measurement(
     Returns
     -------
     Measurement
-        Its scores hold a fraction (top1), ``{1: …, 5: …}`` (top1_5), ``{step: rate}`` (mfr) or a list with a
-        divergence in nats per patch or frame (kldiv).
+        Its scores hold a fraction (top1, top5, average_precision), ``{1: …, 5: …}`` (top1_5), ``{step: rate}`` (mfr)
+        or a list with a divergence in nats per patch or frame (kldiv).
 
     Raises
     ------
@@ -143,6 +143,7 @@ class _Tally:
 
     def __init__(self, plan: Plan) -> None:
         self._accuracy = TopKAccuracy(_KS) if needs_labels(plan) else None
+        self._precision = AveragePrecision() if "average_precision" in plan.metrics else None
         self._divergence = MeanDivergence() if "kldiv" in plan.metrics else None
         self._flips = None
         if "mfr" in plan.metrics:
@@ -166,6 +167,8 @@ class _Tally:
             reference = log_p if reference is None else reference
             if self._accuracy is not None:
                 self._accuracy.update(log_p, labels[rows])
+            if self._precision is not None:
+                self._precision.update(log_p, labels[rows])
             if self._divergence is not None:
                 self._divergence.update(view, reference[rows], log_p)
             if self._flips is not None:
@@ -182,7 +185,7 @@ class _Tally:
 
     def merge(self, other: _Tally) -> None:
         """Add what another one has counted."""
-        for name in ("_accuracy", "_divergence", "_flips"):
+        for name in ("_accuracy", "_precision", "_divergence", "_flips"):
             if getattr(self, name) is not None:
                 getattr(self, name).merge(getattr(other, name))
 
@@ -191,7 +194,9 @@ class _Tally:
         values: dict[str, Any] = {}
         if self._accuracy is not None:
             values["top1_5"] = self._accuracy.value()
-            values["top1"] = values["top1_5"][1]
+            values["top1"], values["top5"] = (values["top1_5"][k] for k in _KS)
+        if self._precision is not None:
+            values["average_precision"] = self._precision.value()
         if self._divergence is not None:
             values["kldiv"] = self._divergence.value()
         if self._flips is not None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.metrics import average_precision_score
 
 from sepconc.data.datasets import DatasetInfo
 from sepconc.data.images import ArrayImages, FolderImages
@@ -131,6 +132,19 @@ def test_images_of_the_right_size_are_seen_as_they_are(monkeypatch):
     classifier = Linear()
     expected = accuracies([classifier.of(image) for image in pil(images)], images.labels)
     assert values(measure(classifier, images)) == {"top1": expected[1], "top1_5": expected}
+
+
+@pytest.mark.parametrize("mode", ["onecrop", "tencrops"])
+def test_top5_and_average_precision(mode):
+    images, classifier = random_images(shape=(3, S, S)), Linear()
+    result = measure(classifier, images, eval_mode=mode, metrics=["top5", "average_precision"], batch_size=3)
+    views = {"onecrop": lambda image: [image], "tencrops": lambda image: crops(image, True)}[mode]
+    mean = np.stack([np.mean([np.exp(classifier.of(view)) for view in views(image)], axis=0) for image in pil(images)])
+    own = np.equal.outer(images.labels, np.arange(mean.shape[1]))
+    expected = average_precision_score(own, mean, average="micro")
+    got = values(result)
+    assert got == {"top5": accuracies(mean, images.labels)[5], "average_precision": pytest.approx(expected, rel=1e-9)}
+    assert 0 < got["average_precision"] < 1
 
 
 @pytest.mark.parametrize("mirrored", [True, False])
@@ -346,8 +360,10 @@ def test_values_are_plain_numbers():
 
 
 def test_the_spellings_of_older_scripts_name_the_same_metrics():
-    asked = ["top1_accuracy_score", "top1_5_accuracy_scores", "top1"]
-    assert plan_measurement(Linear(), random_images(), metrics=asked).metrics == ("top1", "top1_5")
+    asked = ["top1_accuracy_score", "top1_5_accuracy_scores", "top1", "top5_accuracy_score", "average_precision_score"]
+    planned = plan_measurement(Linear(), random_images(), metrics=asked).metrics
+    assert planned == ("top1", "top1_5", "top5", "average_precision")
+    assert plan_measurement(Linear(), random_images(), metrics=["accuracy_score"]).metrics == ("top1",)
 
 
 def test_progress_is_told_after_every_batch_and_may_interrupt():
@@ -370,7 +386,7 @@ def test_progress_is_told_after_every_batch_and_may_interrupt():
             r"`eval_mode`.*onecrop, tencrops, shifts, perturbations; got 'onecorp'.*\"onecrop\"",
         ),
         ({"eval_mode": None}, "`eval_mode`.*got None"),
-        ({"metrics": "top2"}, "`metrics`.*top1, top1_5, kldiv, mfr; got 'top2'"),
+        ({"metrics": "top2"}, "`metrics`.*top1, top5, top1_5, average_precision, kldiv, mfr; got 'top2'"),
         ({"metrics": []}, "`metrics` must name at least one"),
         ({"metrics": "mfr"}, '"mfr" compares shifted views.*eval_mode="shifts"'),
         ({"eval_mode": "tencrops", "metrics": ["top1", "kldiv"]}, '"kldiv" compares shifted views'),

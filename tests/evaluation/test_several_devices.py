@@ -66,9 +66,9 @@ def measure(images, devices, batch_size=4, progress=None, classifier=None, **opt
 
 MODES = [
     (images_of, {"eval_mode": "onecrop"}),
-    (images_of, {"eval_mode": "tencrops"}),
+    (images_of, {"eval_mode": "tencrops", "metrics": ["top1_5", "average_precision"]}),
     (images_of, {"eval_mode": "shifts", "metrics": ["mfr", "kldiv", "top1_5"], "max_shift": 3}),
-    (clips_of, {"eval_mode": "perturbations", "metrics": ["mfr", "kldiv", "top1_5"]}),
+    (clips_of, {"eval_mode": "perturbations", "metrics": ["mfr", "kldiv", "top1_5", "average_precision"]}),
 ]
 
 

@@ -41,7 +41,7 @@ import numpy as np
 
 from sepconc.registry.legacy.plain import encode
 from sepconc.registry.legacy.values import Inert, Refused
-from sepconc.scores import EvalScores, Records, Score
+from sepconc.scores import PUBLISHED_METRICS, EvalScores, Records, Score
 
 MOVED = ("losses_", "grads_", "eval_scores_")
 """Attributes that aren't repeated in ``legacy``; each stays there if it isn't what the program writes."""
@@ -70,7 +70,6 @@ _DATASETS = {
     "ImageNetC": "imagenet-c",
     "ImageNetP": "imagenet-p",
 }
-_METRICS = {"top1_accuracy_score": "top1", "top1_5_accuracy_scores": "top1_5", "list_of_accuracy_scores": "top1_5"}
 _LARGEST_VALUE = 4096
 _MOST_CLASSES, _LARGEST_SIDE = 1_000_000, 100_000
 
@@ -130,7 +129,7 @@ class _Scores:
         date, commit = stored.state.get("date"), stored.state.get("commit")
         score = Score(value, _iso(date), commit or "", 0, settings)
         modes = self.tree.setdefault(_DATASETS.get(dataset, dataset), {}).setdefault(split, {}).setdefault(mode, {})
-        modes.setdefault(_METRICS.get(name, name), Records()).append(score)
+        modes.setdefault(PUBLISHED_METRICS.get(name, name), Records()).append(score)
 
     def _value(self, value: Any) -> tuple[Any, dict[str, Any]]:
         if not isinstance(value, np.ndarray) or value.size <= _LARGEST_VALUE:
