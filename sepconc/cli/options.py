@@ -147,9 +147,9 @@ def add_data_options(parser: argparse.ArgumentParser, *, evaluating: bool) -> No
     group.add_argument("--nb-classes", type=int, help="number of classes kept, drawn with the seed (default: all)")
     group.add_argument(
         "--class-indices",
-        metavar="FILE",
-        help="classes kept: numbers with commas (1,3,7), a .npy or text file of numbers, or imagenet10, imagenet20, "
-        "imagenet100",
+        metavar="CLASSES",
+        help="classes kept: numbers and ranges with commas (1,3,10-19), a .npy or text file of numbers, or imagenet10, "
+        "imagenet20, imagenet100",
     )
     if evaluating:
         group.add_argument(
@@ -161,6 +161,7 @@ def add_data_options(parser: argparse.ArgumentParser, *, evaluating: bool) -> No
     else:
         group.add_argument("--split", choices=SPLITS, help="part of the data set (default: train)")
     group.add_argument("--n-imgs", type=int, help="use the first images only")
+    group.add_argument("--n-imgs-per-class", type=int, metavar="N", help="use the first images of each class only")
     group.add_argument("--size", type=int, help="side of the images in pixels (default: the data set's)")
     group.add_argument("--download", action="store_true", help="fetch a missing data set, where torchvision can")
     group.add_argument("--dummy", action="store_true", help="use random images of the data set's shape instead")
@@ -190,14 +191,18 @@ def classifier_params(arch: str, given: dict[str, Any], warn: Callable[[str], No
 
 def data_request(options: dict[str, Any], seed: int | None) -> dict[str, Any]:
     """What :func:`sepconc.load_dataset` needs of the options."""
-    request = {key: options[key] for key in ("nb_classes", "n_imgs", "size", "download") if key in options}
+    numbers = ("nb_classes", "n_imgs", "n_imgs_per_class", "size")
+    request = {key: options[key] for key in (*numbers, "download") if key in options}
+    if options.get("dummy") and "n_imgs_per_class" in options:
+        message = "--n-imgs-per-class has no meaning with --dummy; use --n-imgs."
+        raise BadParameter(message)
     if "data" in options:
         request["root"] = Path(options["data"]).expanduser()
     if "class_indices" in options:
         request["class_indices"] = options["class_indices"]
     if seed is not None:
         request["seed"] = seed
-    for name in ("nb_classes", "n_imgs", "size"):
+    for name in numbers:
         if request.get(name) is not None and request[name] < 1:
             message = f"{flag_name(name)} must be at least 1; got {request[name]}."
             raise BadParameter(message)

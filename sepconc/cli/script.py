@@ -133,7 +133,7 @@ def _computed_by(record: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str
 def _images(learned: Mapping[str, Any], options: Mapping[str, Any]) -> Iterator[str]:
     """The options that say which images."""
     yield from ("-ds", learned["dataset"]["name"].removeprefix("dummy:"))
-    for name in ("data", "split", "n_imgs", "size"):
+    for name in ("data", "split", "n_imgs", "n_imgs_per_class", "size"):
         if name in options and options[name] != "train":
             yield from (flag_name(name), str(options[name]))
     for name in ("dummy", "no_validation"):

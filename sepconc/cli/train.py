@@ -28,8 +28,9 @@ from sepconc.report import operator_text, training_summary
 _DUMMY_IMAGES = 64
 _CONTROLS = ("name", "resume_epoch", "resume", "evaluate", "overwrite", "max_steps", "debug")
 
-_EVALUATING = ("name", "data", "n_imgs", "nb_classes", "class_indices", "size", "download", "dummy", "batch_size",
-               "device", "workers", "backend")  # fmt: skip
+_COUNTS = ("n_imgs", "n_imgs_per_class")
+_EVALUATING = ("name", "data", "n_imgs", "n_imgs_per_class", "nb_classes", "class_indices", "size", "download", "dummy",
+               "batch_size", "device", "workers", "backend")  # fmt: skip
 
 _EPILOG = """\
 examples:
@@ -230,7 +231,7 @@ class Training:
             raise BadParameter(message)
         known = param_infos(resolve(find_arch(self.arch).params))
         defaults = {name: value for name, value in self.config.defaults.items() if name in known}
-        data_keys = ("dataset", "data", "nb_classes", "class_indices", "split", "n_imgs", "size", "download", "dummy")
+        data_keys = ("dataset", "data", "nb_classes", "class_indices", "split", *_COUNTS, "size", "download", "dummy")
         ignored = {*_CONTROLS, *data_keys, "no_validation", "arch", "threads"}
         given = {name: value for name, value in self.options.items() if name not in ignored}
         return classifier_params(self.arch, {**defaults, **given}, lambda text: command.tell(self.prog, text))
@@ -275,7 +276,7 @@ class Training:
             command.tell(self.prog, "training on the test images, as --split test says.")
         if not validation or split != "train":
             return train, None
-        request.pop("n_imgs", None)
+        request = {key: value for key, value in request.items() if key not in _COUNTS}
         return train, load_dataset(self._dataset(), "val", **request)
 
     def _resume(self) -> Any:
@@ -346,8 +347,8 @@ class Training:
         epoch = self.options.get("resume_epoch")
         status = "checkpoint" if epoch is None else f"e{epoch}"
         passed = {name: self.options[name] for name in _EVALUATING if name in self.options}
-        if "n_imgs" not in self.typed:
-            passed.pop("n_imgs", None)  # a stored one is the number of training images
+        for count in set(_COUNTS) - set(self.typed):
+            passed.pop(count, None)  # a stored one is the number of training images
         seed = {"seed": self.given["random_state"]} if "random_state" in self.given else {}
         split = "val" if self.options.get("split", "train") == "train" else self.options["split"]
         if split == "val" and self._stored_options().get("no_validation"):

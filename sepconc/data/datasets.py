@@ -156,6 +156,13 @@ PREFIXES = ("folder:", "npz:")
 """How a data set that is a path is written."""
 
 
+_PARTS_OF_IMAGENET = {
+    "imagenet20": "--class-indices 0-19",
+    "imagenet100": "--class-indices 0-99",
+    "imagenett100": "--n-imgs-per-class 100",
+}  # names of the WCNN program
+
+
 def _squeeze(name: str) -> str:
     """Leave out what people spell differently: case, dashes, underscores and blanks."""
     return "".join(c for c in name.lower() if c not in "-_ ")
@@ -182,6 +189,9 @@ def dataset_info(name: str) -> DatasetInfo:
     known = {_squeeze(key): key for key in DATASETS}
     if _squeeze(text) in known:
         return DATASETS[known[_squeeze(text)]]
+    if _squeeze(text) in _PARTS_OF_IMAGENET:
+        message = f'No data set "{text}": it is a part of imagenet, -ds imagenet {_PARTS_OF_IMAGENET[_squeeze(text)]}.'
+        raise UnknownDataset(message)
     close = [known[key] for key in difflib.get_close_matches(_squeeze(text), known, n=3, cutoff=0.6)]
     hint = f"Close names: {', '.join(close)}. " if close else ""
     message = f'No data set "{text}". {hint}Known: {", ".join(DATASETS)}, folder:PATH, npz:PATH.'

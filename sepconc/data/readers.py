@@ -2,7 +2,7 @@
 
 Validation is cut from the training set, never from the test set: CIFAR-10's first 5000 images; the first 100 of each
 class of ImageNet's training folder, in the order of sorted names, as in Leterme et al.'s twin models; elsewhere a
-stratified tenth with seed 0. Cuts come first, then the choice of classes, then the number of images.
+stratified tenth with seed 0. Cuts come first, then the choice of classes, then the numbers of images.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ def load_dataset(
     root: str | Path | None = None,
     validation: bool = True,
     n_imgs: int | None = None,
+    n_imgs_per_class: int | None = None,
     nb_classes: int | None = None,
     class_indices: ClassIndices | None = None,
     seed: int = 0,
@@ -52,6 +53,8 @@ def load_dataset(
         Whether a validation set is cut from the training set; without, ``train`` is the whole of it.
     n_imgs : int or None
         Keep the first images only (in a folder: of the first classes), without changing the number of classes.
+    n_imgs_per_class : int or None
+        Keep the first images of each class only, all of a class that has fewer.
     nb_classes, class_indices, seed
         Classes to keep, see :func:`sepconc.data.splits.choose_classes`. They are renumbered 0 … k − 1 in ascending
         order; the set's ``class_indices`` holds the choice, ``classes`` the names.
@@ -72,13 +75,15 @@ def load_dataset(
     """
     info = dataset_info(name)
     _check(info, split, validation)
-    _check_numbers(n_imgs=n_imgs, size=size)
+    _check_numbers(n_imgs=n_imgs, n_imgs_per_class=n_imgs_per_class, size=size)
     kind = info.name.partition(":")[0]
     request = Request(*(info, split, _root(info, root), validation, download, size), *(nb_classes, class_indices, seed))
     images = READERS[kind](request)
     if images.class_indices is None:
         images = _keep_classes(images, request.classes(len(images.classes)))
     images.is_part = False  # the splits and classes were cut out of something larger
+    if n_imgs_per_class is not None:
+        images = images.subset(splits.at_most_of_each_class(_labels(images, "counted"), n_imgs_per_class))
     if n_imgs is not None:
         images = images.subset(slice(n_imgs))
     return images if size is None else _resized(images, size)
@@ -157,14 +162,18 @@ def _keep_classes(images: ImageSet, chosen: np.ndarray | None) -> ImageSet:
     """Drop the images of other classes and renumber the rest."""
     if chosen is None:
         return images
-    if images.labels is None:
-        message = f"Classes of {images.name} can't be chosen: its files hold no labels. Measure all of its clips."
-        raise BadParameter(message)
-    kept = images.subset(np.isin(images.labels, chosen))
+    kept = images.subset(np.isin(_labels(images, "chosen"), chosen))
     kept.labels = np.searchsorted(chosen, kept.labels)
     kept.classes = [images.classes[k] for k in chosen]
     kept.class_indices = chosen
     return kept
+
+
+def _labels(images: ImageSet, purpose: str) -> np.ndarray:
+    if images.labels is None:
+        message = f"Classes of {images.name} can't be {purpose}: its files hold no labels. Measure all of its clips."
+        raise BadParameter(message)
+    return images.labels
 
 
 def _resized(images: ImageSet, size: int) -> ImageSet:

@@ -17,6 +17,8 @@ SPLITS = ("train", "val", "test")
 CLASS_LISTS = ("imagenet10", "imagenet20", "imagenet100")
 """Lists of classes that are shipped; usable as ``class_indices``."""
 
+_MOST_DIGITS = 6
+
 ClassIndices = str | Path | Sequence[int] | np.ndarray
 
 
@@ -65,8 +67,7 @@ def first_images(n: int, count: int, what: str) -> tuple[np.ndarray, np.ndarray]
 
 def first_of_each_class(labels: np.ndarray, count: int, what: str) -> tuple[np.ndarray, np.ndarray]:
     """Split positions into all but the first ``count`` of each class, and those; both in ascending order."""
-    order = np.argsort(labels, kind="stable")
-    _, starts, sizes = np.unique(labels[order], return_index=True, return_counts=True)
+    rank, sizes = _rank_in_class(labels)
     if len(sizes) == 0 or sizes.min() <= count:
         smallest = sizes.min() if len(sizes) else 0
         message = (
@@ -74,9 +75,21 @@ def first_of_each_class(labels: np.ndarray, count: int, what: str) -> tuple[np.n
             f"more; the smallest has {smallest}. Train without validation, or use folder:PATH."
         )
         raise BadInput(message)
+    return np.flatnonzero(rank >= count), np.flatnonzero(rank < count)
+
+
+def at_most_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:
+    """Positions of the first ``count`` of each class, all of a smaller one, in ascending order."""
+    return np.flatnonzero(_rank_in_class(labels)[0] < count)
+
+
+def _rank_in_class(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many of its class come before each position, and the sizes of the classes that occur."""
+    order = np.argsort(labels, kind="stable")
+    _, starts, sizes = np.unique(labels[order], return_index=True, return_counts=True)
     rank = np.empty(len(labels), dtype=np.int64)
     rank[order] = np.arange(len(labels)) - np.repeat(starts, sizes)
-    return np.flatnonzero(rank >= count), np.flatnonzero(rank < count)
+    return rank, sizes
 
 
 def choose_classes(
@@ -133,9 +146,9 @@ def read_class_indices(source: ClassIndices) -> np.ndarray:
     Parameters
     ----------
     source : sequence of int, str or path
-        Numbers, or a text of at least two with commas between ("1,3,7"); the name of a shipped list; a ``.npy`` file
-        (never a pickle), or a text file of numbers separated by blanks, commas or line ends, where ``#`` starts a
-        comment.
+        Numbers, or a text of numbers and ranges with commas between ("1,3,7", "0-99", "3,10-19"); the name of a
+        shipped list; a ``.npy`` file (never a pickle), or a text file of numbers and ranges separated by blanks,
+        commas or line ends, where ``#`` starts a comment.
 
     Raises
     ------
@@ -147,7 +160,7 @@ def read_class_indices(source: ClassIndices) -> np.ndarray:
     if str(source) in CLASS_LISTS:
         text = resources.files("sepconc.data").joinpath("class_lists", f"{source}.txt").read_text(encoding="utf-8")
         return _parse(text, str(source))
-    if re.fullmatch(r"\d+(,\d+)+", str(source)):
+    if re.fullmatch(r"\d+-\d+|\d+(-\d+)?(,\d+(-\d+)?)+", str(source)):
         return _parse(str(source), "class_indices")
     path = Path(source).expanduser()
     try:
@@ -169,11 +182,15 @@ def read_class_indices(source: ClassIndices) -> np.ndarray:
 
 def _parse(text: str, where: str) -> np.ndarray:
     words = " ".join(line.partition("#")[0] for line in text.splitlines()).replace(",", " ").split()
-    wrong = next((word for word in words if not word.isdecimal()), None)
-    if wrong is not None:
-        message = f'{where} must be a list of class numbers; got "{wrong[:40]}".'
-        raise BadParameter(message)
-    return np.array([int(word) for word in words], dtype=np.int64)
+    numbers: list[int] = []
+    for word in words:
+        first, dash, last = word.partition("-")
+        ends = (first, last if dash else first)
+        if not all(end.isdecimal() and len(end) <= _MOST_DIGITS for end in ends) or int(ends[0]) > int(ends[1]):
+            message = f'{where} must be a list of class numbers; got "{word[:40]}".'
+            raise BadParameter(message)
+        numbers += range(int(ends[0]), int(ends[1]) + 1)
+    return np.array(numbers, dtype=np.int64)
 
 
 def _whole_numbers(values: Any, where: str) -> np.ndarray:

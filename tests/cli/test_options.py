@@ -290,6 +290,8 @@ def test_a_wrong_value_is_one_line(train, words, texts):
         (["--device", "tpu"], ["device", "tpu", "cuda"]),
         (["--max-steps", "0"], ["max-steps", "at least 1"]),
         (["--n-imgs", "0"], ["n-imgs", "at least 1"]),
+        (["--n-imgs-per-class", "0"], ["n-imgs-per-class", "at least 1"]),
+        (["--n-imgs-per-class", "5", "--dummy"], ["n-imgs-per-class", "--dummy", "--n-imgs"]),
         (["--size", "-1"], ["size", "at least 1"]),
         (["--nb-classes", "0"], ["nb-classes", "at least 1"]),
         (["--P-proj-size", "5000"], ["P_proj_size", "5000"]),

@@ -156,6 +156,23 @@ def test_dummy_images_have_all_classes_of_their_set(train, kept):
     assert len(kept[0].classes_) == 100
 
 
+def test_few_images_of_each_class_leave_validation_whole(train, evaluate, kept):
+    words = [word for word in SMALL if word not in ("--n-imgs", "200")]
+    outcome = train("few", *words, "--n-imgs-per-class", "12", "--class-indices", "0-4,7", "--epochs", "1")
+    assert outcome.code == 0
+    assert kept[0].dataset_["images"] == 6 * 12
+    assert kept[0].dataset_["classes"] == [0, 1, 2, 3, 4, 7]
+    whole = load_dataset("digits", "val", class_indices="0-4,7")
+    wrong = float(np.mean(kept[0].predict(whole.images) != np.asarray([0, 1, 2, 3, 4, 7])[whole.labels]))
+    assert kept[0].val_errs_[1][1] == pytest.approx(wrong)
+    assert train("few", "-e").code == 0
+    outcome = train("few", "--epochs", "2")
+    assert outcome.code == 0
+    assert kept[-1].dataset_["images"] == 6 * 12
+    assert evaluate("few", "--n-imgs-per-class", "3").code == 0
+    assert ImageClassifier.load("few").eval_scores_["digits"]["test"]["onecrop"]["top1"][0].n_images == 6 * 3
+
+
 def test_no_validation_trains_on_everything(train, kept):
     plain = [word for word in SMALL if word not in ("--n-imgs", "200")]
     assert train("a", *plain, "--max-steps", "1").code == 0

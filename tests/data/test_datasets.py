@@ -32,6 +32,15 @@ def test_an_unknown_name_says_the_close_ones():
         dataset_info("folder:")
 
 
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("ImageNet20", "-indices 0-19"), ("ImageNet100", "-indices 0-99"), ("ImageNetT100", "-per-class 100")],
+)
+def test_parts_of_imagenet_name_the_option(name, option):
+    with pytest.raises(UnknownDataset, match=f'"{name}": it is a part of imagenet.*{option}'):
+        dataset_info(name)
+
+
 def test_paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = dataset_info("FOLDER:/Data/Birds")

@@ -372,6 +372,27 @@ def test_the_first_images():
     assert len(load_dataset("digits", "val", n_imgs=10**6)) == 144
 
 
+def test_the_first_images_of_each_class():
+    whole, images = load_dataset("digits"), load_dataset("digits", n_imgs_per_class=7)
+    assert np.bincount(images.labels).tolist() == [7] * 10
+    pairs = list(zip(whole.labels.tolist(), contents(whole), strict=True))
+    firsts = {label: [image for own, image in pairs if own == label][:7] for label in range(10)}
+    assert contents(images) == [image for label, image in pairs if image in firsts[label]]
+    assert images.is_part
+    chosen = load_dataset("digits", n_imgs_per_class=7, class_indices=[2, 5], n_imgs=10)
+    assert set(contents(chosen)) <= set(contents(images))
+    assert (len(chosen), chosen.classes) == (10, ["2", "5"])
+    assert contents(load_dataset("digits", n_imgs_per_class=10**6)) == contents(whole)
+
+
+def test_the_first_images_of_each_class_come_after_those_for_validation(imagenet):
+    whole = load_dataset("imagenet", root=imagenet)
+    few = load_dataset("imagenet", root=imagenet, n_imgs_per_class=2)
+    assert np.bincount(few.labels).tolist() == np.minimum(np.bincount(whole.labels), 2).tolist()
+    kept = [np.flatnonzero(whole.labels == label)[:2] for label in range(3)]
+    assert contents(few) == contents(whole.subset(np.concatenate(kept)))
+
+
 def test_another_size():
     images = load_dataset("digits", "val", n_imgs=3, size=20)
     large = load_dataset("digits", "val", n_imgs=3)
@@ -386,6 +407,7 @@ def test_another_size():
         ({"split": "training"}, "split must be one of train, val, test; got 'training'"),
         ({"split": "val", "validation": False}, "validation is off"),
         ({"n_imgs": 0}, "n_imgs must be at least 1; got 0"),
+        ({"n_imgs_per_class": 0}, "n_imgs_per_class must be at least 1; got 0"),
         ({"size": 0}, "size must be at least 1"),
         ({"nb_classes": 11}, "nb_classes must be from 1 to 10"),
     ],

@@ -43,6 +43,14 @@ def test_first_of_each_class():
         splits.first_of_each_class(labels, 3, "set")
 
 
+def test_at_most_some_of_each_class():
+    labels = np.array([1, 0, 1, 1, 0, 2, 0, 4, 4, 1])
+    assert splits.at_most_of_each_class(labels, 1).tolist() == [0, 1, 5, 7]
+    assert splits.at_most_of_each_class(labels, 2).tolist() == [0, 1, 2, 4, 5, 7, 8]
+    assert splits.at_most_of_each_class(labels, 9).tolist() == list(range(10))
+    assert splits.at_most_of_each_class(labels[:0], 2).tolist() == []
+
+
 def test_no_choice_of_classes():
     assert splits.choose_classes(10) is None
 
@@ -69,6 +77,22 @@ def test_classes_from_lists_and_files(tmp_path, form):
     assert splits.choose_classes(8, 3, source).tolist() == [2, 5, 7]
 
 
+@pytest.mark.parametrize(
+    ("text", "classes"), [("0-99", range(100)), ("3,5-7,9", [3, 5, 6, 7, 9]), ("8-8,1", [1, 8]), ("2,4", [2, 4])]
+)
+def test_ranges_of_classes(tmp_path, text, classes):
+    (tmp_path / "list").write_text(f"{text.replace(',', ' ')}  # mine")
+    assert splits.choose_classes(100, class_indices=text).tolist() == list(classes)
+    assert splits.choose_classes(100, class_indices=tmp_path / "list").tolist() == list(classes)
+
+
+@pytest.mark.parametrize("text", ["9-3,1", "1-2-3,4", "0-9999999"])
+def test_a_range_that_is_none_is_named(tmp_path, text):
+    (tmp_path / "list").write_text(text)
+    with pytest.raises(BadParameter, match=f'list of class numbers; got "{text.split(",")[0]}"'):
+        splits.choose_classes(10, class_indices=tmp_path / "list")
+
+
 @pytest.mark.parametrize("count", [10, 20, 100])
 def test_shipped_lists(count):
     drawn = np.random.default_rng(2021).permutation(1000)[:count]
@@ -84,6 +108,8 @@ def test_shipped_lists(count):
         ({"class_indices": [1, 1]}, "each once; got 2 of which 1 differ"),
         ({"class_indices": []}, "at least one class"),
         ({"class_indices": [3, 10]}, "from 0 to 9.*got 10"),
+        ({"class_indices": "0-4,3"}, "each once; got 6 of which 5 differ"),
+        ({"class_indices": "7-12"}, "from 0 to 9.*got 12"),
         ({"class_indices": [-1, 3]}, "from 0 to 9.*got -1"),
         ({"class_indices": [0.5, 1.5]}, "class numbers; got float64"),
         ({"class_indices": [[1], [2]]}, r"of shape \(2, 1\)"),
