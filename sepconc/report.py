@@ -9,7 +9,7 @@ from typing import Any
 
 from sepconc.scores import EvalScores
 
-_REGISTRY_COLUMNS = ("name", "status", "arch", "dataset", "epoch", "accuracy", "date", "size")
+_REGISTRY_COLUMNS = ("name", "status", "arch", "config", "dataset", "epoch", "accuracy", "date", "size")
 _ALWAYS = ("name", "status")
 _KEY = ("dataset", "split", "mode", "metric")
 _RIGHT = ("epoch", "accuracy", "size", "images")
@@ -21,7 +21,7 @@ def registry_table(rows: Iterable[Any], columns: Sequence[str] = _REGISTRY_COLUM
 
     Parameters
     ----------
-    rows : iterable of mappings, or of objects with the columns as attributes
+    rows : iterable of mappings, or of objects with the columns as attributes or in ``extra``
         A column that a row lacks is blank there; one that every row lacks is left out. ``accuracy`` is a fraction,
         ``size`` a number of bytes.
     columns : sequence of str
@@ -209,7 +209,9 @@ def _differences(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> s
 
 
 def _get(row: Any, column: str) -> Any:
-    return row.get(column) if isinstance(row, Mapping) else getattr(row, column, None)
+    if isinstance(row, Mapping):
+        return row.get(column)
+    return getattr(row, column, None) or dict(getattr(row, "extra", ())).get(column)
 
 
 def _cell(column: str, value: Any) -> str:

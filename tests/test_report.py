@@ -37,6 +37,14 @@ def test_objects_are_rows_as_well_as_mappings():
     assert registry_table(SimpleNamespace(**row) for row in ROWS) == registry_table(ROWS)
 
 
+def test_the_configuration_stands_beside_the_architecture():
+    twin = {"name": "a", "status": "e1", "arch": "dtcwpt_resnet18"}
+    rows = [{**twin, "config": "Ft40YEx"}, SimpleNamespace(**twin, extra=(("config", "Ft40Y"),)), ROWS[1]]
+    lines = registry_table(rows).split("\n")
+    assert lines[0].split()[:4] == ["name", "status", "arch", "config"]
+    assert [line.split()[3] for line in lines[2:]] == ["Ft40YEx", "Ft40Y", "7"]
+
+
 def test_columns_that_no_row_has_are_left_out_and_missing_values_are_blank():
     table = registry_table([{"name": "a", "status": "best", "epoch": None, "dataset": ""}])
     assert table.split("\n")[0].split() == ["name", "status"]

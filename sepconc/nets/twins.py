@@ -4,7 +4,7 @@ H. Leterme et al., "From CNNs to Shift-Invariant Twin Models Based on Complex Wa
 lists and orders are the published program's, so that its state dicts load with ``strict=True``.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -124,18 +124,34 @@ def _blur(family: Family, config: TwinConfig, repairs: frozenset[str], *, stem: 
     return fixed_blur(size) if family.antialiasing == "zhang" else None
 
 
-def _resnet_hybrid(config: TwinConfig, transform: Transform) -> HybridConv2dWpt:
-    block = WptBlock(
-        RESNET_GROUPS_WITHOUT_EDGES if config.exclude_edges else RESNET_GROUPS,
-        depth=2,
-        stride=2,
+def _wavelet_half(
+    groups: Sequence[MapGroup],
+    luminance: Sequence[float],
+    config: TwinConfig,
+    transform: Transform,
+    *,
+    depth: int,
+    stride: int,
+    bias: bool = False,
+) -> WptBlock:
+    """The block beside the free channels of a first layer."""
+    return WptBlock(
+        groups,
+        depth=depth,
+        stride=stride,
         wavelet=transform.wavelet,
         padding_mode=transform.padding_mode,
         trainable_qmf=transform.trainable_qmf,
         color_mixing_before_wpt=config.luminance,
-        luminance=LUMINANCE,
+        luminance=luminance,
         real_part_only=not config.is_complex,
+        bias=bias,
     )
+
+
+def _resnet_hybrid(config: TwinConfig, transform: Transform) -> HybridConv2dWpt:
+    groups = RESNET_GROUPS_WITHOUT_EDGES if config.exclude_edges else RESNET_GROUPS
+    block = _wavelet_half(groups, LUMINANCE, config, transform, depth=2, stride=2)
     return HybridConv2dWpt(nn.Conv2d(3, 40, 7, stride=2, padding=3, bias=False), block)
 
 
@@ -183,18 +199,8 @@ def _alexnet(
 
 
 def _alexnet_hybrid(config: TwinConfig, transform: Transform, stride: int) -> HybridConv2dWpt:
-    block = WptBlock(
-        ALEXNET_GROUPS,
-        depth=3,
-        stride=stride,
-        wavelet=transform.wavelet,
-        padding_mode=transform.padding_mode,
-        trainable_qmf=transform.trainable_qmf,
-        color_mixing_before_wpt=config.luminance,
-        luminance=ALEXNET_LUMINANCE,
-        real_part_only=not config.is_complex,
-        bias=not config.is_complex,
-    )
+    bias = not config.is_complex
+    block = _wavelet_half(ALEXNET_GROUPS, ALEXNET_LUMINANCE, config, transform, depth=3, stride=stride, bias=bias)
     return HybridConv2dWpt(first_convolution(stride=stride, width=32), block)
 
 
