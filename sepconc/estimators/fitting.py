@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_OF_OPTIMISER = ("lr", "lr_scheduler", "momentum", "weight_decay")
 IMPROVEMENT = 1e-4
 """A validation error is the best one when it is smaller than the best by more than this."""
 
@@ -52,12 +54,16 @@ class TrainingPlan:
 
 @dataclass
 class TrainingData:
-    """Images, or stored features of them, with the numbers of their classes."""
+    """Images, or stored features of them, with the numbers of their classes.
+
+    ``changed`` names the parameters of the optimiser that were set since the fit that this one goes on from.
+    """
 
     images: ImageSet | FeatureStore
     labels: np.ndarray
     val_images: ImageSet | FeatureStore | None = None
     val_labels: np.ndarray | None = field(default=None)
+    changed: Collection[str] = ()
 
 
 def forget(clf: ImageClassifier) -> None:
@@ -83,18 +89,19 @@ def prepare(
         clf.classes_ = np.unique(classes) if classes is not None else inputs.class_values(clf, images, values)
         clf.class_names_ = inputs.class_names(images, values)
         _resolve_views(clf, images)
-    clf.fitted_params_ = persistence.architecture_params(clf) | (persistence.network_params(clf) if keep else {})
     data = TrainingData(inputs.in_view(clf, images), clf.label_indices(values))
-    clf.dataset_ = persistence.identify(clf, data.images, data.labels)
-    if X_val is None:
-        if y_val is not None:
-            message = "`y_val` was given without `X_val`; give both, or neither."
-            raise BadInput(message)
-        return data
-    val_images = _images(clf, X_val, fitting=False)
-    data.val_images = inputs.in_view(clf, val_images)
-    data.val_labels = clf.label_indices(inputs.to_labels(clf, data.val_images, y_val))
-    clf.dataset_["validation"] = persistence.identify(clf, data.val_images, data.val_labels)
+    dataset = persistence.identify(clf, data.images, data.labels)
+    if X_val is not None:
+        val_images = _images(clf, X_val, fitting=False)
+        data.val_images = inputs.in_view(clf, val_images)
+        data.val_labels = clf.label_indices(inputs.to_labels(clf, data.val_images, y_val))
+        dataset["validation"] = persistence.identify(clf, data.val_images, data.val_labels)
+    elif y_val is not None:
+        message = "`y_val` was given without `X_val`; give both, or neither."
+        raise BadInput(message)
+    clf.dataset_, before = dataset, getattr(clf, "fitted_params_", {})
+    clf.fitted_params_ = persistence.architecture_params(clf) | (persistence.network_params(clf) if keep else {})
+    data.changed = {name for name in _OF_OPTIMISER if name in before and before[name] != clf.fitted_params_[name]}
     return data
 
 
@@ -225,7 +232,7 @@ def run(clf: ImageClassifier, data: TrainingData, plan: TrainingPlan) -> None:
     if plan.name is not None and plan.max_steps is None:
         configured_registry().probe()
     stored = resuming.stored_training(clf, plan) if plan.name is not None else None
-    trainer = _trainer(clf, plan.device, stored)
+    trainer = _trainer(clf, plan.device, stored, data.changed)
     target = clf.epochs + (trainer.epoch if going_on and plan.name is None else 0)
     if trainer.epoch >= target:
         if stored is not None and stored.row is None:
@@ -252,7 +259,7 @@ def run(clf: ImageClassifier, data: TrainingData, plan: TrainingPlan) -> None:
 
 def run_one_epoch(clf: ImageClassifier, data: TrainingData, device: torch.device) -> None:
     """One epoch on ``data``, from what ``clf`` holds."""
-    trainer = _trainer(clf, device, None)
+    trainer = _trainer(clf, device, None, data.changed)
     persistence.outdate(clf)
     trainer.step, trainer.order_state = 0, None
     feed = _feed(clf, data.images, data.labels, device, clf.augmentation_)
@@ -272,8 +279,10 @@ def _resumable(trainer: Trainer) -> dict[str, Any]:
     return {key: value for key, value in trainer.state_dict().items() if key != "net"}
 
 
-def _trainer(clf: ImageClassifier, device: torch.device, stored: resuming.StoredTraining | None) -> Trainer:
-    """A trainer in the right state: fresh, that of ``clf``, or that which is stored."""
+def _trainer(
+    clf: ImageClassifier, device: torch.device, stored: resuming.StoredTraining | None, changed: Collection[str]
+) -> Trainer:
+    """A trainer in the right state: fresh, that of ``clf`` with what was ``changed`` since, or that which is stored."""
     fresh = stored is None and not hasattr(clf, "net_")
     restored = stored is not None and stored.record is not None
     if restored:
@@ -298,8 +307,9 @@ def _trainer(clf: ImageClassifier, device: torch.device, stored: resuming.Stored
         penalty=lambda: clf.penalty(net), watched=clf.watched_weights(net),
     )  # fmt: skip
     if hasattr(clf, "training_state_"):
-        state = {"net": net.state_dict(), **clf.training_state_}
+        state, asked = {"net": net.state_dict(), **clf.training_state_}, [dict(each) for each in optimizer.param_groups]
         trainer.load_state_dict(resuming.complete(state, clf, trainer))
+        _apply(changed, asked, clf.lr_scheduler, trainer)
     elif fresh or (stored is not None and not restored):
         _start(clf, trainer)
     elif not restored:  # loaded without its training state: the optimiser starts afresh, the epochs go on
@@ -309,6 +319,19 @@ def _trainer(clf: ImageClassifier, device: torch.device, stored: resuming.Stored
         resuming.restore_trainer(clf, trainer, stored)
         clf.current_epoch_ = trainer.epoch
     return trainer
+
+
+def _apply(changed: Collection[str], asked: list[dict[str, Any]], lr_scheduler: str | None, trainer: Trainer) -> None:
+    """Let what was changed act from the next epoch on: the rate as if the schedule had always been this one."""
+    anew = bool({"lr", "lr_scheduler"} & set(changed))
+    for group, own in zip(trainer.optimizer.param_groups, asked, strict=True):
+        group.update({name: own[name] for name in changed if name in ("momentum", "weight_decay")})
+        if anew:
+            group.pop("initial_lr", None)  # what an earlier schedule started from
+            group["lr"] = own["lr"]
+    if anew:
+        trainer.schedule = Schedule(lr_scheduler, trainer.optimizer)
+        trainer.schedule.skip(trainer.epoch)
 
 
 def _start(clf: ImageClassifier, trainer: Trainer) -> None:

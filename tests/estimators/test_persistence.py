@@ -121,6 +121,14 @@ def test_saving_again_what_was_loaded(small, data, stored, same_learned):
     same_learned(copy.fit(*data), small("scatnet", epochs=4).fit(*data))
 
 
+def test_a_loaded_training_goes_on_with_another_rate(data, stored):
+    clf = load("net", train=True).set_params(warm_start=True, epochs=1, lr=0.0007, momentum=0.5)
+    clf.fit(*data).save("slower")
+    assert clf.lr_history_[3] == 0.0007
+    assert {group["momentum"] for group in clf.training_state_["optimizer"]["param_groups"]} == {0.5}
+    assert load("slower", load_net=False).lr == 0.0007
+
+
 def test_the_table(stored):
     frame = sepconc.ImageClassifier.list()
     assert list(frame.columns)[:6] == ["name", "status", "filename", "commit", "script", "args_script"]

@@ -204,6 +204,28 @@ def test_warm_start_goes_on(small, images, same_learned):
     same_learned(parts.fit(*images), whole)
 
 
+def test_warm_start_takes_another_rate_and_schedule(small, images, same_learned):
+    clf = small("scatnet", epochs=1, lr=0.02, lr_scheduler="ReduceLROnPlateau").fit(*images, *images)
+    rate = {"lr": 0.003, "lr_scheduler": "StepLR2"}
+    clf.set_params(warm_start=True, epochs=3, **rate).fit(*images)
+    assert clf.lr_history_ == pytest.approx({1: 0.02, 2: 0.003, 3: 0.0003, 4: 0.0003})
+    frozen = small("scatnet", epochs=2, lr=0.02, lr_scheduler=None, warm_start=True).fit(*images)
+    before = {name: value.clone() for name, value in frozen.net_.state_dict().items() if "num_batches" not in name}
+    frozen.set_params(lr=1e-30, momentum=0.0, weight_decay=0.0, pars_beta=0.0, epochs=1).fit(*images)
+    learned = {name for name, parameter in frozen.net_.named_parameters() if parameter.requires_grad}
+    assert frozen.lr_history_ == {1: 0.02, 2: 0.02, 3: 1e-30}
+    assert all(torch.equal(before[name], frozen.net_.state_dict()[name]) for name in learned)
+
+
+def test_a_change_that_a_refused_fit_saw_still_counts(small, images):
+    X, y = images
+    clf = small("scatnet", epochs=1, lr=0.02, warm_start=True).fit(X, y)
+    clf.set_params(lr=0.005)
+    with pytest.raises(ValueError, match="y_val"):
+        clf.fit(X, y, y_val=y)
+    assert clf.fit(X, y).lr_history_ == {1: 0.02, 2: 0.005}
+
+
 def test_warm_start_keeps_the_classes(small, images):
     X, y = images
     clf = small("scatnet", epochs=1, warm_start=True).fit(X, y)
