@@ -190,7 +190,9 @@ def dataset_info(name: str) -> DatasetInfo:
     if _squeeze(text) in known:
         return DATASETS[known[_squeeze(text)]]
     if _squeeze(text) in _PARTS_OF_IMAGENET:
-        message = f'No data set "{text}": it is a part of imagenet, -ds imagenet {_PARTS_OF_IMAGENET[_squeeze(text)]}.'
+        message = (
+            f'No data set "{text}": it is a part of imagenet; use -ds imagenet {_PARTS_OF_IMAGENET[_squeeze(text)]}.'
+        )
         raise UnknownDataset(message)
     close = [known[key] for key in difflib.get_close_matches(_squeeze(text), known, n=3, cutoff=0.6)]
     hint = f"Close names: {', '.join(close)}. " if close else ""

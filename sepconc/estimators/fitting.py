@@ -266,7 +266,7 @@ def run_one_epoch(clf: ImageClassifier, data: TrainingData, device: torch.device
     clf.lr_history_[trainer.epoch + 1] = trainer.schedule.lr
     start = time.perf_counter()
     since = trainings.begin(clf, trainer, persistence.Command(), started=start, extend=True)
-    result = trainer.run_epoch(feed, epochs=trainer.epoch + 1, observer=Observer(), print_freq=clf.print_freq)
+    result = _run_epoch(clf, trainer, feed, epochs=trainer.epoch + 1, observer=Observer())
     trainer.schedule.step(None)
     _count(clf, trainer, result, time.perf_counter() - start)
     trainings.progress(clf, trainer, since)
@@ -407,14 +407,8 @@ def _run_epochs(
             start = time.perf_counter()
             left = None if plan.max_steps is None else plan.max_steps - (len(clf.losses_) - first_update)
             clf.lr_history_[trainer.epoch + 1] = trainer.schedule.lr
-            result = trainer.run_epoch(
-                feed,
-                epochs=target,
-                observer=observer,
-                print_freq=clf.print_freq,
-                stop=lambda: signals.received is not None,
-                max_steps=left,
-            )
+            stop = {"stop": lambda: signals.received is not None, "max_steps": left}
+            result = _run_epoch(clf, trainer, feed, epochs=target, observer=observer, **stop)
             if result.complete:
                 end = _end_epoch(clf, trainer, result, val, target, start)
                 improved = _note_best(clf, end.val_errors)
@@ -429,6 +423,18 @@ def _run_epochs(
                 _interrupted(clf, trainer, plan, stored, signals.received, saved=result.complete)
             if plan.max_steps is not None and len(clf.losses_) - first_update >= plan.max_steps:
                 return
+
+
+def _run_epoch(clf: ImageClassifier, trainer: Trainer, feed: Feed, **options: Any) -> EpochResult:
+    """An epoch of the trainer; its updates before an error are counted, since the network has them."""
+    start = time.perf_counter()
+    try:
+        return trainer.run_epoch(feed, print_freq=clf.print_freq, **options)
+    except BaseException:
+        done = trainer.unfinished()
+        if done is not None:
+            _count(clf, trainer, done, time.perf_counter() - start)
+        raise
 
 
 def _end_epoch(

@@ -61,6 +61,7 @@ class Trainer:
     epoch: int = 0
     step: int = 0
     order_state: Tensor | None = field(default=None)
+    _meter: Meter | None = field(default=None, init=False, repr=False)
 
     def run_epoch(
         self,
@@ -74,14 +75,19 @@ class Trainer:
     ) -> EpochResult:
         """Train until the end of the epoch, until ``stop()`` says so after an update, or for ``max_steps`` updates.
 
+        After an error, `unfinished` tells what was done before it.
+
         Raises
         ------
         TrainingDiverged
             When a loss is NaN or infinite (on the CPU before the update is made), or when the last update left a weight
             that is.
         """
+        self._meter = None
         batches = self._batches(len(feed))
-        meter = Meter(self.epoch + 1, epochs, self.step, len(batches), len(feed) / max(len(batches), 1), self.device)
+        self._meter = meter = Meter(
+            self.epoch + 1, epochs, self.step, len(batches), len(feed) / max(len(batches), 1), self.device
+        )
         self.net.train()
         todo = batches[self.step :]
         with self.streams.noise():
@@ -98,7 +104,11 @@ class Trainer:
         complete = self.step == len(batches)
         if complete:
             self.epoch, self.step, self.order_state = self.epoch + 1, 0, None
-        return EpochResult(meter.losses(), meter.accuracy(), complete, len(batches), meter.gradients())
+        return meter.result(complete)
+
+    def unfinished(self) -> EpochResult | None:
+        """What the last call of `run_epoch`, which raised, had done; None if it hadn't begun."""
+        return None if self._meter is None else self._meter.result(False)
 
     def _batches(self, n: int) -> list[np.ndarray]:
         if self.order_state is None:
@@ -210,6 +220,10 @@ class Meter:
     def gradients(self) -> list[np.ndarray]:
         """(updates · rows,) float32 for every watched weight."""
         return [torch.cat(updates).float().cpu().numpy() for updates in zip(*self._gradients, strict=True)]
+
+    def result(self, complete: bool) -> EpochResult:
+        """All that was counted."""
+        return EpochResult(self.losses(), self.accuracy(), complete, self.steps, self.gradients())
 
     def accuracy(self) -> float:
         """Fraction of the images that were classified well when they were seen."""

@@ -20,6 +20,7 @@ from sepconc.errors import (
     TrainingDiverged,
     TrainingInterrupted,
 )
+from sepconc.training.loop import Trainer
 from sepconc.training.observers import Observer
 
 ARCHS = ("analysis", "scatnet", "scatnetblock", "scatnetblockanalysis")
@@ -391,6 +392,29 @@ def test_weights_that_no_loss_has_seen_are_not_stored(small, images):
     for status in frame.status:
         weights = sepconc.ImageClassifier.load("overflowing", status).net_.state_dict().values()
         assert all(torch.isfinite(value).all() for value in weights)
+
+
+@pytest.mark.parametrize("way", ["fit", "partial_fit"])
+def test_updates_before_an_error_are_counted(small, images, same_learned, monkeypatch, way):
+    X, y = images
+    whole = small("scatnet", epochs=2, batch_size=32).fit(X, y)
+    clf = small("scatnet", epochs=2, batch_size=32, warm_start=True)
+    update, seen = Trainer._update, []
+
+    def break_off(self, *arguments):
+        seen.append(self.step)
+        if len(seen) == 3:
+            raise OSError("gone")
+        return update(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_update", break_off)
+        with pytest.raises(OSError, match="gone"):
+            getattr(clf, way)(X, y)
+    assert (clf.current_epoch_, len(clf.losses_)) == (0, 2)
+    np.testing.assert_array_equal(clf.losses_, whole.losses_[:2])
+    if way == "fit":
+        same_learned(clf.fit(X, y), whole)  # it goes on in the middle of the epoch
 
 
 def test_a_data_set_with_a_bad_pixel_stops_and_names_the_images(small, images):
