@@ -119,8 +119,8 @@ class AveragePrecision:
     Every pair of an image and a class is a retrieval whose hits are the images' own classes, and
     ``AP = Σ_t (R_t − R_{t−1}) · P_t`` over the distinct scores t in descending order, with P_t and R_t precision and
     recall of the pairs that score at least t (:func:`sklearn.metrics.average_precision_score` with
-    ``average="micro"``). Equal scores count at once, so the order of the images doesn't matter. All scores are kept:
-    four bytes for every image and class in float32.
+    ``average="micro"``). Equal scores count at once, so the order of the images doesn't matter. All scores are kept, in
+    float32: four bytes for every pair, and about fifty while the value is computed (2.5 GB for ImageNet's test images).
     """
 
     def __init__(self) -> None:
@@ -129,7 +129,7 @@ class AveragePrecision:
 
     def update(self, scores: Tensor, labels: Tensor) -> None:
         """Keep a batch: scores (B, K) that grow with the probability, class numbers (B,)."""
-        self._scores.append(scores.detach().cpu())
+        self._scores.append(scores.detach().float().cpu())
         self._labels.append(labels.cpu())
 
     def merge(self, other: "AveragePrecision") -> None:

@@ -211,7 +211,7 @@ def _differences(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> s
 def _get(row: Any, column: str) -> Any:
     if isinstance(row, Mapping):
         return row.get(column)
-    return getattr(row, column, None) or dict(getattr(row, "extra", ())).get(column)
+    return getattr(row, column) if hasattr(row, column) else dict(getattr(row, "extra", ())).get(column)
 
 
 def _cell(column: str, value: Any) -> str:

@@ -34,7 +34,9 @@ def test_the_registry_is_an_aligned_table():
 
 
 def test_objects_are_rows_as_well_as_mappings():
-    assert registry_table(SimpleNamespace(**row) for row in ROWS) == registry_table(ROWS)
+    rows = [*ROWS, {"name": "stopped", "status": "checkpoint", "epoch": 0}]
+    assert registry_table(SimpleNamespace(**row) for row in rows) == registry_table(rows)
+    assert registry_table(rows).split("\n")[-1].split() == ["stopped", "checkpoint", "0"]
 
 
 def test_the_configuration_stands_beside_the_architecture():

@@ -48,7 +48,9 @@ def make_parser(prog: str = "sepconc features") -> Parser:
     data.add_argument("--no-validation", action="store_true", help="leave the validation images in train")
     data.add_argument("--data", metavar="ROOT", help="folder that holds the data sets (default: from config.yml)")
     data.add_argument("--n-imgs", type=int, help="use the first images of each part only")
-    data.add_argument("--n-imgs-per-class", type=int, metavar="N", help="use the first images of each class only")
+    data.add_argument(
+        "--n-imgs-per-class", type=int, metavar="N", help="use the first images of each class of each part"
+    )
     data.add_argument("--size", type=int, help="side of the images in pixels (default: the data set's)")
     data.add_argument("--download", action="store_true", help="fetch a missing data set, where torchvision can")
     data.add_argument("-j", "--workers", type=int, help="processes that read images from files (default: 0)")

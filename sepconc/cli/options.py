@@ -161,7 +161,10 @@ def add_data_options(parser: argparse.ArgumentParser, *, evaluating: bool) -> No
     else:
         group.add_argument("--split", choices=SPLITS, help="part of the data set (default: train)")
     group.add_argument("--n-imgs", type=int, help="use the first images only")
-    group.add_argument("--n-imgs-per-class", type=int, metavar="N", help="use the first images of each class only")
+    part = "" if evaluating else "; validation stays whole"
+    group.add_argument(
+        "--n-imgs-per-class", type=int, metavar="N", help=f"use the first images of each class only{part}"
+    )
     group.add_argument("--size", type=int, help="side of the images in pixels (default: the data set's)")
     group.add_argument("--download", action="store_true", help="fetch a missing data set, where torchvision can")
     group.add_argument("--dummy", action="store_true", help="use random images of the data set's shape instead")

@@ -143,8 +143,9 @@ def _check(info: DatasetInfo, split: str, validation: bool) -> None:
 
 def _check_numbers(**numbers: int | None) -> None:
     for name, value in numbers.items():
-        if value is not None and value < 1:
-            message = f"{name} must be at least 1; got {value}."
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if value is not None and not (whole and value >= 1):
+            message = f"{name} must be at least 1; got {value!r}."
             raise BadParameter(message)
 
 
@@ -171,7 +172,10 @@ def _keep_classes(images: ImageSet, chosen: np.ndarray | None) -> ImageSet:
 
 def _labels(images: ImageSet, purpose: str) -> np.ndarray:
     if images.labels is None:
-        message = f"Classes of {images.name} can't be {purpose}: its files hold no labels. Measure all of its clips."
+        message = (
+            f"Classes of {images.name} can't be {purpose}: its files hold no labels. Measure all of its clips, or the "
+            "first ones (n_imgs)."
+        )
         raise BadParameter(message)
     return images.labels
 

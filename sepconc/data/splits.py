@@ -146,7 +146,7 @@ def read_class_indices(source: ClassIndices) -> np.ndarray:
     Parameters
     ----------
     source : sequence of int, str or path
-        Numbers, or a text of numbers and ranges with commas between ("1,3,7", "0-99", "3,10-19"); the name of a
+        Numbers, or a text of numbers and ranges with commas between ("7", "0-99", "3,10-19"); the name of a
         shipped list; a ``.npy`` file (never a pickle), or a text file of numbers and ranges separated by blanks,
         commas or line ends, where ``#`` starts a comment.
 
@@ -160,7 +160,7 @@ def read_class_indices(source: ClassIndices) -> np.ndarray:
     if str(source) in CLASS_LISTS:
         text = resources.files("sepconc.data").joinpath("class_lists", f"{source}.txt").read_text(encoding="utf-8")
         return _parse(text, str(source))
-    if re.fullmatch(r"\d+-\d+|\d+(-\d+)?(,\d+(-\d+)?)+", str(source)):
+    if re.fullmatch(r"[\d\s,-]+", str(source)):
         return _parse(str(source), "class_indices")
     path = Path(source).expanduser()
     try:
@@ -169,8 +169,8 @@ def read_class_indices(source: ClassIndices) -> np.ndarray:
         return _parse(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         message = (
-            f"class_indices must be a readable file or one of {', '.join(CLASS_LISTS)}; "
-            f"got {source} ({error.strerror or error})."
+            f"class_indices must be numbers and ranges (1,3,10-19), a readable file of them, or one of "
+            f"{', '.join(CLASS_LISTS)}; got {source} ({error.strerror or error})."
         )
         raise BadParameter(message) from error
     except (ValueError, EOFError, tokenize.TokenError) as error:
@@ -187,7 +187,9 @@ def _parse(text: str, where: str) -> np.ndarray:
         first, dash, last = word.partition("-")
         ends = (first, last if dash else first)
         if not all(end.isdecimal() and len(end) <= _MOST_DIGITS for end in ends) or int(ends[0]) > int(ends[1]):
-            message = f'{where} must be a list of class numbers; got "{word[:40]}".'
+            message = (
+                f'{where} must be class numbers, or ranges FIRST-LAST of them in ascending order; got "{word[:40]}".'
+            )
             raise BadParameter(message)
         numbers += range(int(ends[0]), int(ends[1]) + 1)
     return np.array(numbers, dtype=np.int64)

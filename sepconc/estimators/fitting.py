@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_SCHEDULE = {"lr", "lr_scheduler"}
 _OF_OPTIMISER = ("lr", "lr_scheduler", "momentum", "weight_decay")
 IMPROVEMENT = 1e-4
 """A validation error is the best one when it is smaller than the best by more than this."""
@@ -56,14 +57,16 @@ class TrainingPlan:
 class TrainingData:
     """Images, or stored features of them, with the numbers of their classes.
 
-    ``changed`` names the parameters of the optimiser that were set since the fit that this one goes on from.
+    ``params`` are what the network and the optimiser are made with; ``changed`` are those of the optimiser that differ
+    from the ones of the fit that this one goes on from.
     """
 
     images: ImageSet | FeatureStore
     labels: np.ndarray
     val_images: ImageSet | FeatureStore | None = None
     val_labels: np.ndarray | None = field(default=None)
-    changed: Collection[str] = ()
+    params: dict[str, Any] = field(default_factory=dict)
+    changed: dict[str, Any] = field(default_factory=dict)
 
 
 def forget(clf: ImageClassifier) -> None:
@@ -100,8 +103,9 @@ def prepare(
         message = "`y_val` was given without `X_val`; give both, or neither."
         raise BadInput(message)
     clf.dataset_, before = dataset, getattr(clf, "fitted_params_", {})
-    clf.fitted_params_ = persistence.architecture_params(clf) | (persistence.network_params(clf) if keep else {})
-    data.changed = {name for name in _OF_OPTIMISER if name in before and before[name] != clf.fitted_params_[name]}
+    data.params = persistence.architecture_params(clf) | (persistence.network_params(clf) if keep else {})
+    if before:
+        data.changed = {name: data.params[name] for name in _OF_OPTIMISER if before[name] != data.params[name]}
     return data
 
 
@@ -245,7 +249,8 @@ def run(clf: ImageClassifier, data: TrainingData, plan: TrainingPlan) -> None:
         return
     persistence.outdate(clf)
     from_file = plan.resume.path if stored is not None and stored.record is None else None
-    trainings.begin(clf, trainer, plan.command, started=plan.started, from_file=from_file)
+    clf.fitted_params_ = data.params
+    trainings.begin(clf, trainer, plan.command, started=plan.started, from_file=from_file, changed=data.changed)
     observer = plan.observer
     if clf.log_dir is not None and plan.max_steps is None:
         observer = Observers([observer, TensorBoard(str(clf.log_dir))])
@@ -265,7 +270,8 @@ def run_one_epoch(clf: ImageClassifier, data: TrainingData, device: torch.device
     feed = _feed(clf, data.images, data.labels, device, clf.augmentation_)
     clf.lr_history_[trainer.epoch + 1] = trainer.schedule.lr
     start = time.perf_counter()
-    since = trainings.begin(clf, trainer, persistence.Command(), started=start, extend=True)
+    clf.fitted_params_ = data.params
+    since = trainings.begin(clf, trainer, persistence.Command(), started=start, extend=True, changed=data.changed)
     result = _run_epoch(clf, trainer, feed, epochs=trainer.epoch + 1, observer=Observer())
     trainer.schedule.step(None)
     _count(clf, trainer, result, time.perf_counter() - start)
@@ -309,12 +315,14 @@ def _trainer(
     if hasattr(clf, "training_state_"):
         state, asked = {"net": net.state_dict(), **clf.training_state_}, [dict(each) for each in optimizer.param_groups]
         trainer.load_state_dict(resuming.complete(state, clf, trainer))
-        _apply(changed, asked, clf.lr_scheduler, trainer)
+        if stored is None:
+            _apply(changed, asked, clf.lr_scheduler, trainer)
     elif fresh or (stored is not None and not restored):
         _start(clf, trainer)
     elif not restored:  # loaded without its training state: the optimiser starts afresh, the epochs go on
         trainer.epoch = clf.current_epoch_
-        trainer.schedule.skip(clf.current_epoch_)
+        if _SCHEDULE.isdisjoint(changed):
+            trainer.schedule.skip(clf.current_epoch_)
     if stored is not None:
         resuming.restore_trainer(clf, trainer, stored)
         clf.current_epoch_ = trainer.epoch
@@ -322,16 +330,14 @@ def _trainer(
 
 
 def _apply(changed: Collection[str], asked: list[dict[str, Any]], lr_scheduler: str | None, trainer: Trainer) -> None:
-    """Let what was changed act from the next epoch on: the rate as if the schedule had always been this one."""
-    anew = bool({"lr", "lr_scheduler"} & set(changed))
+    """Let what was changed act from the next update on; with another rate or schedule, the schedule starts there."""
     for group, own in zip(trainer.optimizer.param_groups, asked, strict=True):
-        group.update({name: own[name] for name in changed if name in ("momentum", "weight_decay")})
-        if anew:
+        group.update({name: own[name] for name in ("momentum", "weight_decay") if name in changed})
+        if not _SCHEDULE.isdisjoint(changed):
             group.pop("initial_lr", None)  # what an earlier schedule started from
             group["lr"] = own["lr"]
-    if anew:
+    if not _SCHEDULE.isdisjoint(changed):
         trainer.schedule = Schedule(lr_scheduler, trainer.optimizer)
-        trainer.schedule.skip(trainer.epoch)
 
 
 def _start(clf: ImageClassifier, trainer: Trainer) -> None:

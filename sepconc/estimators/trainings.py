@@ -9,6 +9,7 @@ An entry holds, in JSON's types:
 ``commit``, ``dirty``, ``versions``, ``host``, ``machine``      as in :func:`sepconc.provenance.environment`
 ``device``, ``device_name``, ``threads``, ``engine``            what computed it; ``engine`` is None without a front end
 ``imported``                        what an import told of it; only where another program trained
+``changed``                         parameters of the optimiser that differ from before it, with values; only then
 ``by``                              ``partial_fit``; only there
 ``from_file``                       the file without a record that it went on from; only there
 """
@@ -41,6 +42,7 @@ def begin(
     started: float,
     from_file: Path | None = None,
     extend: bool = False,
+    changed: Mapping[str, Any] | None = None,
 ) -> float:
     """Note a training that begins, of a classifier that holds what it goes on from.
 
@@ -49,6 +51,7 @@ def begin(
     started : what ``time.perf_counter`` said then.
     from_file : the file without a record that it goes on from.
     extend : of ``partial_fit``: go on with the last entry where nothing that it tells has changed.
+    changed : the parameters of the optimiser that differ from those of the training before.
 
     Returns
     -------
@@ -68,10 +71,12 @@ def begin(
     }
     if extend:
         entry["by"] = "partial_fit"
+    if changed:
+        entry["changed"] = dict(changed)
     if from_file is not None:
         entry["from_file"] = str(from_file.absolute())
     before = getattr(clf, "trainings_", [])
-    if extend and before and _unchanging(before[-1]) == _unchanging(entry):
+    if extend and before and not changed and _unchanging(before[-1]) == _unchanging(entry):
         return started - before[-1]["seconds"]
     clf.trainings_ = [*before, entry]
     return started
@@ -90,7 +95,7 @@ def progress(clf: ImageClassifier, trainer: Trainer, started: float) -> None:
 
 
 def _unchanging(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in entry.items() if key not in _PROGRESS}
+    return {key: value for key, value in entry.items() if key not in (*_PROGRESS, "changed")}
 
 
 def this_process() -> dict[str, Any]:

@@ -12,9 +12,9 @@ mode               views of an image                                        metr
 All modes have ``top1``, ``top5``, ``top1_5`` (both) and ``average_precision``, over all views.
 
 Nothing here knows an estimator: a classifier is anything with ``image_shape_``, ``eval_resize_``,
-``label_indices(labels)`` and ``log_proba_function(normalize=...)``. Only sums and counts outlive a batch (the average
-precision needs all scores), and one view of a batch is predicted at a time, so the number of shifts or frames doesn't
-change the memory that is needed.
+``label_indices(labels)`` and ``log_proba_function(normalize=...)``. Only sums and counts outlive a batch, and one view
+of a batch is predicted at a time, so the number of shifts or frames doesn't change the memory that is needed; but the
+average precision ranks the scores of all images, classes and views, and keeps them.
 
 Clips of one set may have different numbers of frames. Every clip has the same weight in the flip rate of a step, if it
 is long enough to have pairs of that distance; the divergence of frame ``t`` is the mean over the clips that have it,

@@ -175,9 +175,9 @@ def check_options(eval_mode: str, given: Iterable[str]) -> None:
             raise BadParameter(message)
 
 
-def needs_labels(plan: Plan) -> bool:
-    """Whether a metric of the plan compares predictions with labels."""
-    return any(metric not in _COMPARING for metric in plan.metrics)
+def needs_labels(metric: str) -> bool:
+    """Whether a metric compares predictions with labels."""
+    return metric not in _COMPARING
 
 
 def compares_views(plan: Plan) -> bool:

@@ -142,7 +142,7 @@ class _Tally:
     """The running metrics of a plan."""
 
     def __init__(self, plan: Plan) -> None:
-        self._accuracy = TopKAccuracy(_KS) if needs_labels(plan) else None
+        self._accuracy = TopKAccuracy(_KS) if any(map(needs_labels, plan.metrics)) else None
         self._precision = AveragePrecision() if "average_precision" in plan.metrics else None
         self._divergence = MeanDivergence() if "kldiv" in plan.metrics else None
         self._flips = None
@@ -281,9 +281,12 @@ def _batches(total: int, batch_size: int) -> Iterator[np.ndarray]:
 
 
 def _labels(plan: Plan, classifier: Classifier, images: Any) -> Tensor | None:
-    if not needs_labels(plan):
+    if not any(map(needs_labels, plan.metrics)):
         return None
     if images.labels is None:
-        message = f"{', '.join(plan.metrics)} need labels, and the images have none. Give y, or ask for mfr or kldiv."
+        asked = ", ".join(metric for metric in plan.metrics if needs_labels(metric))
+        message = (
+            f"{asked} can't be measured without labels, and the images have none. Give y, or ask for mfr or kldiv."
+        )
         raise BadInput(message)
     return torch.from_numpy(np.asarray(classifier.label_indices(images.labels), dtype=np.int64))

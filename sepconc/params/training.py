@@ -160,4 +160,8 @@ class TrainingParams:
         runtime=True,
     )
     log_dir: str | None = param(None, "Folder for TensorBoard's event files.", type=str, flags=["--dir"], runtime=True)
-    warm_start: bool = param(False, "Let fit go on from what was learned before.", runtime=True)
+    warm_start: bool = param(
+        False,
+        "Let fit go on from what was learned before. If lr or lr_scheduler changed, the schedule starts anew, from lr.",
+        runtime=True,
+    )

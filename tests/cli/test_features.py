@@ -54,6 +54,15 @@ def test_every_split_is_written(sepconc, place):
         assert (store.name, store.split, store.classes) == ("digits", split, [str(k) for k in range(10)])
 
 
+def test_few_images_of_each_class(sepconc, place):
+    words = [word for word in SMALL if word not in ("--n-imgs", "100")]
+    assert sepconc("features", "digits", "out", *words, "--n-imgs-per-class", "3").code == 0
+    for split in ("train", "val", "test"):
+        chosen = package.load_dataset("digits", split, n_imgs_per_class=3)
+        np.testing.assert_array_equal(package.open_features("out", split).y, chosen.labels)
+        assert len(chosen) == 30
+
+
 def test_chosen_splits(sepconc, place):
     assert sepconc("features", "Digits", place / "out", *SMALL, "--split", "test", "train").code == 0
     assert sorted({path.name.split(".")[0].split("-")[0] for path in (place / "out").iterdir()}) == ["test", "train"]

@@ -42,6 +42,7 @@ WAYS = {
     "drawn classes": [*LITTLE, *SEED, "--nb-classes", "4"],
     "drawn classes, no seed": [*LITTLE, "--nb-classes", "4"],
     "named classes": [*LITTLE, "--class-indices", "some.txt", "--nb-classes", "3"],
+    "few of each class": [*LITTLE, "--n-imgs-per-class", "7"],
     "test split": [*LITTLE, "--split", "test"],
     "dummy": [*LITTLE, "--dummy", "--nb-classes", "4", "--size", "16"],
 }  # fmt: skip
@@ -318,6 +319,15 @@ def test_a_training_by_pieces(printed_python, place):
     assert "the 3 that it had" in text
     again = run_lines(text, pieces=pieces)["classifier"]
     assert_equal(again.net_.state_dict(), first.net_.state_dict())
+
+
+def test_another_rate_on_the_way_is_told(trained, printed_python):
+    images = package.load_dataset("digits", "train", n_imgs=100)
+    clf = ImageClassifier.load("net", train=True).set_params(warm_start=True, epochs=1, lr=0.003)
+    clf.fit(images).set_params(momentum=0.5, lr_scheduler=None).partial_fit(images).save("more")
+    text = printed_python("more")
+    assert "# After 2 epochs it went on with lr 0.003: one call doesn't repeat it.\n" in text
+    assert "# After 3 epochs it went on with lr_scheduler None, momentum 0.5: one call doesn't repeat it.\n" in text
 
 
 def test_more_from_python_than_the_command_had(trained, printed_python):

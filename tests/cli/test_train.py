@@ -162,10 +162,12 @@ def test_few_images_of_each_class_leave_validation_whole(train, evaluate, kept):
     assert outcome.code == 0
     assert kept[0].dataset_["images"] == 6 * 12
     assert kept[0].dataset_["classes"] == [0, 1, 2, 3, 4, 7]
-    whole = load_dataset("digits", "val", class_indices="0-4,7")
-    wrong = float(np.mean(kept[0].predict(whole.images) != np.asarray([0, 1, 2, 3, 4, 7])[whole.labels]))
+    whole, some = (load_dataset("digits", "val", class_indices="0-4,7", n_imgs_per_class=n) for n in (None, 12))
+    classes = np.asarray([0, 1, 2, 3, 4, 7])
+    wrong, other = (float(np.mean(kept[0].predict(each.images) != classes[each.labels])) for each in (whole, some))
     assert kept[0].val_errs_[1][1] == pytest.approx(wrong)
-    assert train("few", "-e").code == 0
+    assert train("few", "-e").out.startswith(f"top1: {100 * (1 - wrong):.1f} %\n")
+    assert f"{100 * wrong:.1f}" != f"{100 * other:.1f}"  # so that they can be told apart
     outcome = train("few", "--epochs", "2")
     assert outcome.code == 0
     assert kept[-1].dataset_["images"] == 6 * 12

@@ -72,8 +72,9 @@ def test_a_wrong_one_names_the_pair_that_was_meant(name, train, shared):
 @pytest.mark.parametrize("layers", ["34", "50", "101"])
 @pytest.mark.parametrize("title", [title for title, words in RIGHT.items() if words[0].startswith("R18")])
 def test_the_number_of_layers_can_be_replaced(title, layers, train):
+    """With a seed: with two images a batch, one draw in fifty gives 101 layers gradients of 10^11, and the loss NaN."""
     words = [word.replace("18", layers) for word in RIGHT[title]]
-    outcome = train(*words, *SHORTENED)
+    outcome = train(*words, *SHORTENED, "--seed", "0")
     assert outcome.code == 0, outcome.err
 
 

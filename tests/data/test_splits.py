@@ -78,7 +78,7 @@ def test_classes_from_lists_and_files(tmp_path, form):
 
 
 @pytest.mark.parametrize(
-    ("text", "classes"), [("0-99", range(100)), ("3,5-7,9", [3, 5, 6, 7, 9]), ("8-8,1", [1, 8]), ("2,4", [2, 4])]
+    ("text", "classes"), [("0-99", range(100)), ("3, 5-7,9", [3, 5, 6, 7, 9]), ("8-8,1,", [1, 8]), ("7", [7])]
 )
 def test_ranges_of_classes(tmp_path, text, classes):
     (tmp_path / "list").write_text(f"{text.replace(',', ' ')}  # mine")
@@ -86,11 +86,12 @@ def test_ranges_of_classes(tmp_path, text, classes):
     assert splits.choose_classes(100, class_indices=tmp_path / "list").tolist() == list(classes)
 
 
-@pytest.mark.parametrize("text", ["9-3,1", "1-2-3,4", "0-9999999"])
+@pytest.mark.parametrize("text", ["9-3,1", "1-2-3,4", "0-9999999", "-3", "3-"])
 def test_a_range_that_is_none_is_named(tmp_path, text):
     (tmp_path / "list").write_text(text)
-    with pytest.raises(BadParameter, match=f'list of class numbers; got "{text.split(",")[0]}"'):
-        splits.choose_classes(10, class_indices=tmp_path / "list")
+    for source in (tmp_path / "list", text):
+        with pytest.raises(BadParameter, match=f'FIRST-LAST of them in ascending order; got "{text.split(",")[0]}"'):
+            splits.choose_classes(10, class_indices=source)
 
 
 @pytest.mark.parametrize("count", [10, 20, 100])
@@ -113,7 +114,10 @@ def test_shipped_lists(count):
         ({"class_indices": [-1, 3]}, "from 0 to 9.*got -1"),
         ({"class_indices": [0.5, 1.5]}, "class numbers; got float64"),
         ({"class_indices": [[1], [2]]}, r"of shape \(2, 1\)"),
-        ({"class_indices": "imagenet7"}, "imagenet10, imagenet20, imagenet100; got imagenet7"),
+        (
+            {"class_indices": "imagenet7"},
+            r"ranges \(1,3,10-19\), .* imagenet10, imagenet20, imagenet100; got imagenet7",
+        ),
         ({"class_indices": "imagenet10"}, "from 0 to 9"),
     ],
 )

@@ -214,7 +214,7 @@ def test_options_that_are_none(on_images, images, options, error, text):
         (np.zeros((3, 8, 8)), BadInput, "`data` must be"),
         ((np.zeros((3, 8, 8)),), BadInput, "`data` must be"),
         ((np.zeros((3, 8, 8)), [0, 1]), ValueError, "inconsistent"),
-        ((np.zeros((3, 8, 8)), None), BadInput, "need labels"),
+        ((np.zeros((3, 8, 8)), None), BadInput, "without labels"),
         ((np.zeros((3, 8, 8, 3)), [0, 1, 2]), BadInput, "channels last"),
         ((np.zeros((3, 3, 8, 8)), [0, 1, 2]), BadInput, "1 channels; got images of 3"),
         ((np.full((3, 8, 8), np.nan), [0, 1, 2]), BadInput, "NaN"),

@@ -127,6 +127,7 @@ def test_a_loaded_training_goes_on_with_another_rate(data, stored):
     assert clf.lr_history_[3] == 0.0007
     assert {group["momentum"] for group in clf.training_state_["optimizer"]["param_groups"]} == {0.5}
     assert load("slower", load_net=False).lr == 0.0007
+    assert load("net").set_params(warm_start=True, epochs=1, lr=0.0007).fit(*data).lr_history_[3] == 0.0007
 
 
 def test_the_table(stored):

@@ -205,26 +205,56 @@ def test_warm_start_goes_on(small, images, same_learned):
     same_learned(parts.fit(*images), whole)
 
 
-def test_warm_start_takes_another_rate_and_schedule(small, images, same_learned):
+def test_warm_start_takes_another_rate_and_schedule(small, images):
     clf = small("scatnet", epochs=1, lr=0.02, lr_scheduler="ReduceLROnPlateau").fit(*images, *images)
-    rate = {"lr": 0.003, "lr_scheduler": "StepLR2"}
-    clf.set_params(warm_start=True, epochs=3, **rate).fit(*images)
-    assert clf.lr_history_ == pytest.approx({1: 0.02, 2: 0.003, 3: 0.0003, 4: 0.0003})
-    frozen = small("scatnet", epochs=2, lr=0.02, lr_scheduler=None, warm_start=True).fit(*images)
-    before = {name: value.clone() for name, value in frozen.net_.state_dict().items() if "num_batches" not in name}
-    frozen.set_params(lr=1e-30, momentum=0.0, weight_decay=0.0, pars_beta=0.0, epochs=1).fit(*images)
-    learned = {name for name, parameter in frozen.net_.named_parameters() if parameter.requires_grad}
-    assert frozen.lr_history_ == {1: 0.02, 2: 0.02, 3: 1e-30}
-    assert all(torch.equal(before[name], frozen.net_.state_dict()[name]) for name in learned)
+    clf.set_params(warm_start=True, epochs=3, lr=0.003, lr_scheduler="StepLR2").fit(*images)
+    assert clf.lr_history_ == pytest.approx({1: 0.02, 2: 0.003, 3: 0.003, 4: 0.0003})
+    clf.set_params(epochs=1, lr_scheduler=None).fit(*images)
+    assert clf.lr_history_[5] == 0.003
+    assert [entry.get("changed") for entry in clf.trainings_] == [
+        None,
+        {"lr": 0.003, "lr_scheduler": "StepLR2"},
+        {"lr_scheduler": None},
+    ]
+    clf.set_params(epochs=2, lr=0.002).partial_fit(*images).fit(*images)
+    assert [clf.lr_history_[epoch] for epoch in (6, 7, 8)] == [0.002] * 3
+    assert "changed" not in clf.trainings_[-1]
 
 
-def test_a_change_that_a_refused_fit_saw_still_counts(small, images):
+@pytest.mark.parametrize("change", [{"momentum": 0.0}, {"weight_decay": 0.1}, {"lr": 0.003}])
+@pytest.mark.parametrize("way", ["fit", "partial_fit"])
+def test_what_is_changed_acts_as_if_the_optimiser_had_it(small, images, way, change):
+    """One epoch more, by hand: the optimiser that the classifier holds, its values replaced."""
+    options = {"epochs": 1, "cache_features": False, "lr_scheduler": None}
+    clf, other, same = (small("scatnet", **options, warm_start=True).fit(*images) for _ in range(3))
+    for group in other.training_state_["optimizer"]["param_groups"]:
+        group.update({name: value for name, value in change.items() if group[name]})
+    for each in (clf.set_params(**change), other, same):
+        getattr(each, way)(*images)
+    np.testing.assert_array_equal(clf.losses_, other.losses_)
+    assert np.abs(clf.losses_ - same.losses_)[-1] > 1e-7
+
+
+def _refused(clf, X, y, why):
+    if why == "labels without images":
+        return clf.fit(X, y, y_val=y)
+    if why == "no validation":
+        return clf.set_params(lr_scheduler="ReduceLROnPlateau").fit(X, y)
+    if why == "start epoch":
+        return clf.set_params(start_epoch=5).fit(X, y)
+    return clf.fit(X, y, name="taken")
+
+
+@pytest.mark.parametrize("why", ["labels without images", "no validation", "start epoch", "another one's name"])
+def test_a_change_that_a_refused_fit_saw_still_counts(small, images, why):
     X, y = images
-    clf = small("scatnet", epochs=1, lr=0.02, warm_start=True).fit(X, y)
+    clf = small("scatnet", epochs=1, lr=0.02, warm_start=True).fit(X, y).save("taken")
     clf.set_params(lr=0.005)
-    with pytest.raises(ValueError, match="y_val"):
-        clf.fit(X, y, y_val=y)
-    assert clf.fit(X, y).lr_history_ == {1: 0.02, 2: 0.005}
+    with pytest.raises(ValueError, match=r"y_val|no validation set|start_epoch|taken"):
+        _refused(clf, X, y, why)
+    clf.save("unchanged")
+    assert sepconc.ImageClassifier.load("unchanged", load_net=False).lr == 0.02
+    assert clf.set_params(start_epoch=0, lr_scheduler="StepLR30").fit(X, y).lr_history_ == {1: 0.02, 2: 0.005}
 
 
 def test_warm_start_keeps_the_classes(small, images):

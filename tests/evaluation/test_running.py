@@ -329,7 +329,7 @@ def test_floating_images_are_measured_too():
 def test_images_without_labels_have_flip_rates_but_no_accuracy():
     images = ArrayImages(random_images().images)
     assert set(measure(Linear(), images, eval_mode="shifts", metrics=["mfr", "kldiv"]).scores) == {"mfr", "kldiv"}
-    with pytest.raises(BadInput, match="need labels"):
+    with pytest.raises(BadInput, match="without labels"):
         measure(Linear(), images)
 
 

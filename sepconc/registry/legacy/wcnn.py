@@ -378,7 +378,7 @@ def _cells(record: Mapping[str, Any], scores: EvalScores, cells: Mapping[str, st
     found = {
         **{name: cells.get(name, "") for name in ("commit", "script", "args_script")},
         "arch": record["arch"],
-        **({"config": record["params"]["config"]} if "config" in record["params"] else {}),
+        **({"config": config} if isinstance(config := record["params"].get("config"), str) else {}),
         "dataset": dataset,
         "epoch": str(record["learned"]["current_epoch"]),
         "date": record["provenance"]["date"].partition(".")[0],

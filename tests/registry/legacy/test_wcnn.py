@@ -168,7 +168,7 @@ def test_sample_is_what_the_program_says(samples, registry):
     list(import_wcnn(samples, registry))
     stored = registry.load("R18wyC", "e300")
     record, learned = stored.record, stored.record["learned"]
-    assert record["params"]["config"] == "Ft40YEx"
+    assert record["params"]["config"] == dict(stored.row.extra)["config"] == "Ft40YEx"
     assert record["params"]["lr_scheduler"] == "StepLR100"
     assert (learned["n_params"], learned["current_epoch"]) == (11_178_141, 300)
     assert learned["val_errs"][0] == [1, [1, 0.6978000104427338]]
