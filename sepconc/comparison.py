@@ -69,14 +69,15 @@ def compare(scores: EvalScores, baseline: EvalScores, names: Sequence[str] = ("o
     Returns
     -------
     list of Relative
-        The single scores as ``scores`` has them, then corruption errors and means.
+        The single scores as ``scores`` has them, each number once where two metrics hold it (top1 and top1_5), then
+        corruption errors and means.
 
     Raises
     ------
     BadParameter
         There is no shared score; the message tells what each has.
     """
-    singles = list(_singles(scores.flat(), baseline.flat()))
+    singles = list(_once(_singles(scores.flat(), baseline.flat())))
     if not singles:
         raise BadParameter(_nothing_shared(scores, baseline, names))
     return [*singles, *_means(singles)]
@@ -93,6 +94,17 @@ def _singles(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> Iterat
             value, reference = values[part], references[part]
             ratio = _ratio(value, reference)
             yield Relative(*key, part, value, reference, ratio, "", row["n_images"], row["settings"])
+
+
+def _once(found: Iterator[Relative]) -> Iterator[Relative]:
+    """Leave out a number that an earlier metric has, like the top-1 error of top1_5 after top1."""
+    seen = set()
+    for each in found:
+        metric = "" if each.part.startswith("top-") else each.metric
+        key = (each.dataset, each.split, each.mode, metric, each.part, each.n_images, repr(each.settings))
+        if key not in seen:
+            yield each
+        seen.add(key)
 
 
 def _measurement(row: Mapping[str, Any]) -> tuple[Any, ...]:
