@@ -10,7 +10,7 @@ perturbations.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,10 +77,10 @@ def compare(scores: EvalScores, baseline: EvalScores, names: Sequence[str] = ("o
     BadParameter
         There is no shared score; the message tells what each has.
     """
-    singles = list(_once(_singles(scores.flat(), baseline.flat())))
+    singles = list(_singles(scores.flat(), baseline.flat()))
     if not singles:
         raise BadParameter(_nothing_shared(scores, baseline, names))
-    return [*singles, *_means(singles)]
+    return [*_once(singles), *_once(_means(singles))]
 
 
 def _singles(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> Iterator[Relative]:
@@ -96,12 +96,13 @@ def _singles(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> Iterat
             yield Relative(*key, part, value, reference, ratio, "", row["n_images"], row["settings"])
 
 
-def _once(found: Iterator[Relative]) -> Iterator[Relative]:
+def _once(found: Iterable[Relative]) -> Iterator[Relative]:
     """Leave out a number that an earlier metric has, like the top-1 error of top1_5 after top1."""
     seen = set()
     for each in found:
         metric = "" if each.part.startswith("top-") else each.metric
-        key = (each.dataset, each.split, each.mode, metric, each.part, each.n_images, repr(each.settings))
+        about = (each.dataset, each.split, each.mode, metric, each.part, each.over, each.n_images)
+        key = (*about, repr(each.settings))
         if key not in seen:
             yield each
         seen.add(key)

@@ -56,6 +56,26 @@ def test_every_metric_is_divided():
     assert found[0].n_images == 10
 
 
+def test_a_mean_goes_over_all_that_a_metric_has():
+    """Also where another one holds some of its numbers, too."""
+    both = [
+        tree(
+            ("imagenet-c", "fog/1", "onecrop", "top1", 1 - error),
+            *(
+                ("imagenet-c", f"{name}/{severity}", "onecrop", "top1_5", {1: 1 - error, 5: 0.9})
+                for name in CORRUPTIONS
+                for severity in SEVERITIES
+            ),
+        )
+        for error in (0.2, 0.4)
+    ]
+    means = {(each.metric, each.part): each.over for each in compare(*both) if each.split == "*/*"}
+    assert means == {
+        ("top1_5", "top-1 error"): "15 of 15 corruptions",
+        ("top1_5", "top-5 error"): "15 of 15 corruptions",
+    }
+
+
 def test_numbers_of_two_metrics_are_kept_apart():
     mine, base = (
         tree(*(("digits", "test", "onecrop", metric, value) for metric, value in (("mine", a), ("yours", b))))

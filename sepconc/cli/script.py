@@ -93,7 +93,7 @@ def _notes(record: Mapping[str, Any], trainings: Sequence[Mapping[str, Any]]) ->
     for training in trainings:
         if training.get("changed"):
             told = ", ".join(f"{name} {value}" for name, value in training["changed"].items())
-            yield f"After {training['epochs'][0]} epochs it went on with {told}: one call doesn't repeat it."
+            yield f"From epoch {training['epochs'][0] + 1} it went on with {told}: one call doesn't repeat it."
         if training.get("from_file"):
             yield f"It went on from {training['from_file']}, whose origin isn't recorded."
 

@@ -145,7 +145,7 @@ def _check_numbers(**numbers: int | None) -> None:
     for name, value in numbers.items():
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
         if value is not None and not (whole and value >= 1):
-            message = f"{name} must be at least 1; got {value!r}."
+            message = f"{name} must be a whole number, at least 1; got {value!r}."
             raise BadParameter(message)
 
 

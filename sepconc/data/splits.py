@@ -146,9 +146,9 @@ def read_class_indices(source: ClassIndices) -> np.ndarray:
     Parameters
     ----------
     source : sequence of int, str or path
-        Numbers, or a text of numbers and ranges with commas between ("7", "0-99", "3,10-19"); the name of a
-        shipped list; a ``.npy`` file (never a pickle), or a text file of numbers and ranges separated by blanks,
-        commas or line ends, where ``#`` starts a comment.
+        Numbers, or a text of numbers and ranges with commas between ("7", "0-99", "3,10-19"; a file of such a name is
+        "./7"); the name of a shipped list; a ``.npy`` file (never a pickle), or a text file of numbers and ranges
+        separated by blanks, commas or line ends, where ``#`` starts a comment.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def read_class_indices(source: ClassIndices) -> np.ndarray:
     if str(source) in CLASS_LISTS:
         text = resources.files("sepconc.data").joinpath("class_lists", f"{source}.txt").read_text(encoding="utf-8")
         return _parse(text, str(source))
-    if re.fullmatch(r"[\d\s,-]+", str(source)):
+    if isinstance(source, str) and re.fullmatch(r"[\d\s,-]+", source):
         return _parse(str(source), "class_indices")
     path = Path(source).expanduser()
     try:
@@ -188,7 +188,8 @@ def _parse(text: str, where: str) -> np.ndarray:
         ends = (first, last if dash else first)
         if not all(end.isdecimal() and len(end) <= _MOST_DIGITS for end in ends) or int(ends[0]) > int(ends[1]):
             message = (
-                f'{where} must be class numbers, or ranges FIRST-LAST of them in ascending order; got "{word[:40]}".'
+                f"{where} must be class numbers of at most {_MOST_DIGITS} digits, or ranges FIRST-LAST of them in "
+                f'ascending order; got "{word[:40]}".'
             )
             raise BadParameter(message)
         numbers += range(int(ends[0]), int(ends[1]) + 1)

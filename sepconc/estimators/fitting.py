@@ -57,16 +57,19 @@ class TrainingPlan:
 class TrainingData:
     """Images, or stored features of them, with the numbers of their classes.
 
-    ``params`` are what the network and the optimiser are made with; ``changed`` are those of the optimiser that differ
-    from the ones of the fit that this one goes on from.
+    ``dataset`` tells which images these are, ``params`` what the network and the optimiser are made with; both become
+    the classifier's when a training begins. ``changed`` are the parameters of the optimiser that differ from those of
+    the fit that this one goes on from; ``same_batches`` says whether an unfinished epoch of that one can go on.
     """
 
     images: ImageSet | FeatureStore
     labels: np.ndarray
     val_images: ImageSet | FeatureStore | None = None
     val_labels: np.ndarray | None = field(default=None)
+    dataset: dict[str, Any] = field(default_factory=dict)
     params: dict[str, Any] = field(default_factory=dict)
     changed: dict[str, Any] = field(default_factory=dict)
+    same_batches: bool = True
 
 
 def forget(clf: ImageClassifier) -> None:
@@ -93,19 +96,20 @@ def prepare(
         clf.class_names_ = inputs.class_names(images, values)
         _resolve_views(clf, images)
     data = TrainingData(inputs.in_view(clf, images), clf.label_indices(values))
-    dataset = persistence.identify(clf, data.images, data.labels)
+    data.dataset = persistence.identify(clf, data.images, data.labels)
     if X_val is not None:
         val_images = _images(clf, X_val, fitting=False)
         data.val_images = inputs.in_view(clf, val_images)
         data.val_labels = clf.label_indices(inputs.to_labels(clf, data.val_images, y_val))
-        dataset["validation"] = persistence.identify(clf, data.val_images, data.val_labels)
+        data.dataset["validation"] = persistence.identify(clf, data.val_images, data.val_labels)
     elif y_val is not None:
         message = "`y_val` was given without `X_val`; give both, or neither."
         raise BadInput(message)
-    clf.dataset_, before = dataset, getattr(clf, "fitted_params_", {})
     data.params = persistence.architecture_params(clf) | (persistence.network_params(clf) if keep else {})
-    if before:
-        data.changed = {name: data.params[name] for name in _OF_OPTIMISER if before[name] != data.params[name]}
+    before = getattr(clf, "fitted_params_", data.params)
+    data.changed = {name: data.params[name] for name in _OF_OPTIMISER if before[name] != data.params[name]}
+    same_images = getattr(clf, "dataset_", {}).get("checksum") in (None, data.dataset["checksum"])
+    data.same_batches = same_images and all(before[name] == data.params[name] for name in ("batch_size", "batch_accum"))
     return data
 
 
@@ -235,22 +239,27 @@ def run(clf: ImageClassifier, data: TrainingData, plan: TrainingPlan) -> None:
         raise BadParameter(message)
     if plan.name is not None and plan.max_steps is None:
         configured_registry().probe()
-    stored = resuming.stored_training(clf, plan) if plan.name is not None else None
-    trainer = _trainer(clf, plan.device, stored, data.changed)
+    stored = resuming.stored_training(clf, plan, data.dataset) if plan.name is not None else None
+    if stored is None and plan.name is not None and going_on and clf.current_epoch_ >= clf.epochs:
+        message = (
+            f'Nothing would be stored as "{plan.name}": {clf.current_epoch_} of {clf.epochs} epochs are done. '
+            f'Ask for more `epochs`, or use save("{plan.name}").'
+        )
+        raise BadParameter(message)
+    trainer = _trainer(clf, plan.device, stored, data)
     target = clf.epochs + (trainer.epoch if going_on and plan.name is None else 0)
     if trainer.epoch >= target:
-        if stored is not None and stored.row is None:
+        if stored.row is None:
             message = f"{plan.resume.path} has {trainer.epoch} epochs already, of {target}. Ask for more with --epochs."
             raise BadParameter(message)
         logger.info('"%s" is trained already: %d of %d epochs.', plan.name, trainer.epoch, target)
-        clf.training_state_ = _resumable(trainer)
-        if stored is not None and stored.row is not None:
-            clf.stored_as_ = stored.row
+        clf.training_state_, clf.stored_as_ = _resumable(trainer), stored.row
         return
     persistence.outdate(clf)
     from_file = plan.resume.path if stored is not None and stored.record is None else None
-    clf.fitted_params_ = data.params
-    trainings.begin(clf, trainer, plan.command, started=plan.started, from_file=from_file, changed=data.changed)
+    _begin(clf, data, stored)
+    changed = data.changed if stored is None else {}
+    trainings.begin(clf, trainer, plan.command, started=plan.started, from_file=from_file, changed=changed)
     observer = plan.observer
     if clf.log_dir is not None and plan.max_steps is None:
         observer = Observers([observer, TensorBoard(str(clf.log_dir))])
@@ -259,25 +268,34 @@ def run(clf: ImageClassifier, data: TrainingData, plan: TrainingPlan) -> None:
         _run_epochs(clf, trainer, feeds, observer, target, plan)
     finally:
         observer.close()
+        trainings.progress(clf, trainer, plan.started)
         clf.training_state_ = _resumable(trainer)
 
 
 def run_one_epoch(clf: ImageClassifier, data: TrainingData, device: torch.device) -> None:
     """One epoch on ``data``, from what ``clf`` holds."""
-    trainer = _trainer(clf, device, None, data.changed)
+    trainer = _trainer(clf, device, None, data)
+    feed = _feed(clf, data.images, data.labels, device, clf.augmentation_)
     persistence.outdate(clf)
     trainer.step, trainer.order_state = 0, None
-    feed = _feed(clf, data.images, data.labels, device, clf.augmentation_)
-    clf.lr_history_[trainer.epoch + 1] = trainer.schedule.lr
     start = time.perf_counter()
-    clf.fitted_params_ = data.params
+    _begin(clf, data, None)
     since = trainings.begin(clf, trainer, persistence.Command(), started=start, extend=True, changed=data.changed)
-    result = _run_epoch(clf, trainer, feed, epochs=trainer.epoch + 1, observer=Observer())
-    trainer.schedule.step(None)
-    _count(clf, trainer, result, time.perf_counter() - start)
-    trainings.progress(clf, trainer, since)
+    clf.lr_history_[trainer.epoch + 1] = trainer.schedule.lr
+    try:
+        result = _run_epoch(clf, trainer, feed, epochs=trainer.epoch + 1, observer=Observer())
+        trainer.schedule.step(None)
+        _count(clf, trainer, result, time.perf_counter() - start)
+    finally:
+        trainings.progress(clf, trainer, since)
+        clf.training_state_ = _resumable(trainer)
     _diagnose(clf)
-    clf.training_state_ = _resumable(trainer)
+
+
+def _begin(clf: ImageClassifier, data: TrainingData, stored: resuming.StoredTraining | None) -> None:
+    """Let the classifier tell what it is trained with from now on; a stored training's network is built anew."""
+    clf.dataset_ = data.dataset
+    clf.fitted_params_ = data.params if stored is None else persistence.architecture_params(clf)
 
 
 def _resumable(trainer: Trainer) -> dict[str, Any]:
@@ -286,15 +304,14 @@ def _resumable(trainer: Trainer) -> dict[str, Any]:
 
 
 def _trainer(
-    clf: ImageClassifier, device: torch.device, stored: resuming.StoredTraining | None, changed: Collection[str]
+    clf: ImageClassifier, device: torch.device, stored: resuming.StoredTraining | None, data: TrainingData
 ) -> Trainer:
-    """A trainer in the right state: fresh, that of ``clf`` with what was ``changed`` since, or that which is stored."""
+    """A trainer in the right state: fresh, that of ``clf`` with what was changed since, or that which is stored."""
     fresh = stored is None and not hasattr(clf, "net_")
     restored = stored is not None and stored.record is not None
     if restored:
-        same_images = clf.dataset_  # which may have moved since
         persistence.restore(clf, stored.record, stored.histories)
-        clf.dataset_ = same_images
+        clf.dataset_ = data.dataset  # the same images, which may have moved since
     if getattr(clf, "seed_", 0) is None:  # another program's training
         clf.seed_ = draw_seed(clf.random_state)
     if fresh or (stored is not None and not restored):
@@ -316,13 +333,15 @@ def _trainer(
         state, asked = {"net": net.state_dict(), **clf.training_state_}, [dict(each) for each in optimizer.param_groups]
         trainer.load_state_dict(resuming.complete(state, clf, trainer))
         if stored is None:
-            _apply(changed, asked, clf.lr_scheduler, trainer)
+            _apply(data.changed, asked, clf.lr_scheduler, trainer)
+            if not data.same_batches:
+                trainer.step, trainer.order_state = 0, None
     elif fresh or (stored is not None and not restored):
         _start(clf, trainer)
     elif not restored:  # loaded without its training state: the optimiser starts afresh, the epochs go on
         trainer.epoch = clf.current_epoch_
-        if _SCHEDULE.isdisjoint(changed):
-            trainer.schedule.skip(clf.current_epoch_)
+        if _SCHEDULE.isdisjoint(data.changed):
+            trainer.schedule.skip(clf.current_epoch_ - _schedule_start(clf))
     if stored is not None:
         resuming.restore_trainer(clf, trainer, stored)
         clf.current_epoch_ = trainer.epoch
@@ -338,6 +357,14 @@ def _apply(changed: Collection[str], asked: list[dict[str, Any]], lr_scheduler: 
             group["lr"] = own["lr"]
     if not _SCHEDULE.isdisjoint(changed):
         trainer.schedule = Schedule(lr_scheduler, trainer.optimizer)
+
+
+def _schedule_start(clf: ImageClassifier) -> int:
+    """After how many epochs the schedule began: 0, or where the rate or the schedule was changed last."""
+    changes = (
+        entry["epochs"][0] for entry in getattr(clf, "trainings_", []) if _SCHEDULE & {*entry.get("changed", ())}
+    )
+    return max(changes, default=0)
 
 
 def _start(clf: ImageClassifier, trainer: Trainer) -> None:
@@ -446,13 +473,16 @@ def _run_epoch(clf: ImageClassifier, trainer: Trainer, feed: Feed, **options: An
 def _end_epoch(
     clf: ImageClassifier, trainer: Trainer, result: EpochResult, val: Feed | None, target: int, start: float
 ) -> EpochEnd:
-    errors = {} if val is None else validation_errors(trainer.net, val, batch_size=clf.batch_size)
+    lr, errors = trainer.schedule.lr, {}
+    _count(clf, trainer, result, 0.0)
+    try:
+        errors = {} if val is None else validation_errors(trainer.net, val, batch_size=clf.batch_size)
+    finally:  # the epoch is done also if its validation fails
+        trainer.schedule.step(errors.get(1))
+        seconds = time.perf_counter() - start
+        clf.elapsed_time_ += seconds
     if errors:
         clf.val_errs_[trainer.epoch] = errors
-    lr = trainer.schedule.lr
-    trainer.schedule.step(errors.get(1))
-    seconds = time.perf_counter() - start
-    _count(clf, trainer, result, seconds)
     if trainer.epoch == target:
         _diagnose(clf)
     loss = float(clf.losses_[-result.updates :].mean())  # also of the updates before an interruption

@@ -48,8 +48,8 @@ class StoredTraining:
     row: Row | None = None
 
 
-def stored_training(clf: ImageClassifier, plan: TrainingPlan) -> StoredTraining | None:
-    """The stored state that a named training goes on from; None when it starts.
+def stored_training(clf: ImageClassifier, plan: TrainingPlan, dataset: Mapping[str, Any]) -> StoredTraining | None:
+    """The stored state that a named training on ``dataset`` goes on from; None when it starts.
 
     Raises
     ------
@@ -67,14 +67,14 @@ def stored_training(clf: ImageClassifier, plan: TrainingPlan) -> StoredTraining 
         if statuses:
             message = f'"{plan.name}" is stored already. Resume the file under another name, or use "-r EPOCH".'
             raise ClassifierExists(message)
-        return _from_file(clf, resume.path)
+        return _from_file(clf, resume.path, dataset)
     if resume.restart or not (statuses or resume.epoch):
         return None
     status = "checkpoint" if resume.epoch is None else f"e{resume.epoch}"
     stored = store.load(plan.name, status, tensors=True)
     check_can_go_on(stored.record, stored.tensors, f'"{plan.name}" ({status})')
     with understanding(store.paths(stored.row)["classif"]):
-        _refuse_differences(clf, stored, plan)
+        _refuse_differences(clf, stored, plan, dataset)
     return StoredTraining(stored.record, stored.histories, stored.tensors, stored.row)
 
 
@@ -88,8 +88,8 @@ def _check_resume(resume: Resume) -> None:
         raise BadParameter(message)
 
 
-def _refuse_differences(clf: ImageClassifier, stored: Stored, plan: TrainingPlan) -> None:
-    differences = [*_param_differences(clf, stored.record), *_data_differences(clf, stored.record)]
+def _refuse_differences(clf: ImageClassifier, stored: Stored, plan: TrainingPlan, dataset: Mapping[str, Any]) -> None:
+    differences = [*_param_differences(clf, stored.record), *_data_differences(clf, stored.record, dataset)]
     if differences:
         message = (
             f'"{plan.name}" is stored with other parameters: {"; ".join(differences)}. '
@@ -121,18 +121,18 @@ def _param_differences(clf: ImageClassifier, record: Mapping[str, Any]) -> Itera
         yield f"random_state {record['learned']['seed']} (stored) instead of {seed}"
 
 
-def _data_differences(clf: ImageClassifier, record: Mapping[str, Any]) -> Iterable[str]:
+def _data_differences(clf: ImageClassifier, record: Mapping[str, Any], given: Mapping[str, Any]) -> Iterable[str]:
     learned = record["learned"]
     classes = learned["classes"]["values"]
     if classes != clf.classes_.tolist():
         yield f"{len(classes)} classes (stored) instead of {len(clf.classes_)}, or other ones"
     if list(clf.image_shape_) != list(learned["image_shape"]):
-        stored, given = ("×".join(map(str, shape)) for shape in (learned["image_shape"], clf.image_shape_))
-        yield f"images of {stored} (stored) instead of {given}"
+        stored, own = ("×".join(map(str, shape)) for shape in (learned["image_shape"], clf.image_shape_))
+        yield f"images of {stored} (stored) instead of {own}"
     normalization = {"mean": list(clf.normalization_.mean), "std": list(clf.normalization_.std)}
     if normalization != learned["normalization"]:
         yield f"normalisation {learned['normalization']} (stored) instead of {normalization}"
-    known, given = learned["dataset"], clf.dataset_
+    known = learned["dataset"]
     moved = _is_path(known["name"]) and _is_path(given["name"]) and known.get("checksum") == given["checksum"]
     for key, label in (("name", "data set"), ("split", "split"), ("images", "number of training images")):
         if known[key] is not None and given[key] != known[key] and not (moved and key == "name"):
@@ -146,7 +146,7 @@ def _is_path(dataset: str) -> bool:
     return dataset.startswith(PREFIXES)
 
 
-def _from_file(clf: ImageClassifier, path: Path) -> StoredTraining:
+def _from_file(clf: ImageClassifier, path: Path, dataset: Mapping[str, Any]) -> StoredTraining:
     """A training state from a ``.tar`` of a registry, with its record and histories where they lie beside it."""
     path = Path(path)
     if not path.is_file():
@@ -163,7 +163,7 @@ def _from_file(clf: ImageClassifier, path: Path) -> StoredTraining:
         raise CorruptFile(message)
     if record is not None:
         with understanding(sibling):
-            differences = [*_param_differences(clf, record), *_data_differences(clf, record)]
+            differences = [*_param_differences(clf, record), *_data_differences(clf, record, dataset)]
         if differences:
             message = f"{path} was made with other parameters: {'; '.join(differences)}. Use the stored values."
             raise ParameterMismatch(message)

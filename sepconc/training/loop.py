@@ -101,7 +101,7 @@ class Trainer:
                     break
         meter.check(self)
         self._check_weights()
-        complete = self.step == len(batches)
+        complete = self.step >= len(batches)
         if complete:
             self.epoch, self.step, self.order_state = self.epoch + 1, 0, None
         return meter.result(complete)

@@ -326,8 +326,8 @@ def test_another_rate_on_the_way_is_told(trained, printed_python):
     clf = ImageClassifier.load("net", train=True).set_params(warm_start=True, epochs=1, lr=0.003)
     clf.fit(images).set_params(momentum=0.5, lr_scheduler=None).partial_fit(images).save("more")
     text = printed_python("more")
-    assert "# After 2 epochs it went on with lr 0.003: one call doesn't repeat it.\n" in text
-    assert "# After 3 epochs it went on with lr_scheduler None, momentum 0.5: one call doesn't repeat it.\n" in text
+    assert "# From epoch 3 it went on with lr 0.003: one call doesn't repeat it.\n" in text
+    assert "# From epoch 4 it went on with lr_scheduler None, momentum 0.5: one call doesn't repeat it.\n" in text
 
 
 def test_more_from_python_than_the_command_had(trained, printed_python):

@@ -406,11 +406,11 @@ def test_another_size():
     [
         ({"split": "training"}, "split must be one of train, val, test; got 'training'"),
         ({"split": "val", "validation": False}, "validation is off"),
-        ({"n_imgs": 0}, "n_imgs must be at least 1; got 0"),
-        ({"n_imgs_per_class": 0}, "n_imgs_per_class must be at least 1; got 0"),
-        ({"n_imgs_per_class": 2.5}, "n_imgs_per_class must be at least 1; got 2.5"),
-        ({"n_imgs": "3"}, "n_imgs must be at least 1; got '3'"),
-        ({"size": 0}, "size must be at least 1"),
+        ({"n_imgs": 0}, "n_imgs must be a whole number, at least 1; got 0"),
+        ({"n_imgs_per_class": 0}, "n_imgs_per_class must be a whole number, at least 1; got 0"),
+        ({"n_imgs_per_class": 2.5}, "n_imgs_per_class must be a whole number, at least 1; got 2.5"),
+        ({"n_imgs": "3"}, "n_imgs must be a whole number, at least 1; got '3'"),
+        ({"size": 0}, "size must be a whole number, at least 1"),
         ({"nb_classes": 11}, "nb_classes must be from 1 to 10"),
     ],
 )

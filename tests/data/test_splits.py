@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -86,11 +88,20 @@ def test_ranges_of_classes(tmp_path, text, classes):
     assert splits.choose_classes(100, class_indices=tmp_path / "list").tolist() == list(classes)
 
 
+def test_a_file_may_have_a_number_for_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("7").write_text("1 2 3")
+    assert splits.read_class_indices(Path("7")).tolist() == splits.read_class_indices("./7").tolist() == [1, 2, 3]
+    assert splits.read_class_indices("7").tolist() == [7]
+
+
 @pytest.mark.parametrize("text", ["9-3,1", "1-2-3,4", "0-9999999", "-3", "3-"])
 def test_a_range_that_is_none_is_named(tmp_path, text):
     (tmp_path / "list").write_text(text)
     for source in (tmp_path / "list", text):
-        with pytest.raises(BadParameter, match=f'FIRST-LAST of them in ascending order; got "{text.split(",")[0]}"'):
+        with pytest.raises(
+            BadParameter, match=f'6 digits, or ranges FIRST-LAST of them in ascending order; got "{text.split(",")[0]}"'
+        ):
             splits.choose_classes(10, class_indices=source)
 
 

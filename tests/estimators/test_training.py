@@ -251,10 +251,36 @@ def test_a_change_that_a_refused_fit_saw_still_counts(small, images, why):
     clf = small("scatnet", epochs=1, lr=0.02, warm_start=True).fit(X, y).save("taken")
     clf.set_params(lr=0.005)
     with pytest.raises(ValueError, match=r"y_val|no validation set|start_epoch|taken"):
-        _refused(clf, X, y, why)
+        _refused(clf, X[:100], y[:100], why)
     clf.save("unchanged")
-    assert sepconc.ImageClassifier.load("unchanged", load_net=False).lr == 0.02
+    unchanged = sepconc.ImageClassifier.load("unchanged", load_net=False)
+    assert (unchanged.lr, unchanged.dataset_["images"]) == (0.02, len(X))
     assert clf.set_params(start_epoch=0, lr_scheduler="StepLR30").fit(X, y).lr_history_ == {1: 0.02, 2: 0.005}
+
+
+def test_a_warm_start_into_a_stored_training_is_that_training(small, images):
+    """Its network is built anew, and what is recorded is what it was built with."""
+    small("scatnet", P_proj_size=12, lr=0.005).fit(*images, name="wide")
+    clf = small("scatnet", warm_start=True, lr=0.02).fit(*images)
+    clf.set_params(P_proj_size=12, lr=0.005, epochs=4).fit(*images, name="wide")
+    wide = sepconc.ImageClassifier.load("wide", train=True)
+    assert (wide.P_proj_size, wide.current_epoch_, set(wide.lr_history_.values())) == (12, 4, {0.005})
+    assert [entry.get("changed") for entry in wide.trainings_] == [None, None]
+
+
+def test_a_name_under_which_nothing_would_be_stored(small, images):
+    clf = small("scatnet", epochs=1, lr=0.02, warm_start=True).fit(*images)
+    with pytest.raises(BadParameter, match=r'Nothing would be stored as "new": 1 of 1 epochs.*save\("new"\)'):
+        clf.set_params(lr=0.005).fit(*images, name="new")
+    assert clf.set_params(lr=0.02).fit(*images).lr_history_ == {1: 0.02, 2: 0.02}
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_a_schedule_that_started_anew_goes_on_from_there_when_loaded(small, images, train):
+    clf = small("scatnet", epochs=2, lr=0.02, lr_scheduler="StepLR2", warm_start=True).fit(*images)
+    clf.set_params(lr=0.008, epochs=1).fit(*images).save("on")
+    clf = sepconc.ImageClassifier.load("on", train=train).set_params(warm_start=True, epochs=2).fit(*images)
+    assert clf.lr_history_ == pytest.approx({1: 0.02, 2: 0.02, 3: 0.008, 4: 0.008, 5: 0.0008})
 
 
 def test_warm_start_keeps_the_classes(small, images):
@@ -424,11 +450,10 @@ def test_weights_that_no_loss_has_seen_are_not_stored(small, images):
         assert all(torch.isfinite(value).all() for value in weights)
 
 
-@pytest.mark.parametrize("way", ["fit", "partial_fit"])
-def test_updates_before_an_error_are_counted(small, images, same_learned, monkeypatch, way):
+@pytest.fixture
+def broken(small, images, monkeypatch):
+    """Make a classifier of 5 updates an epoch, and break its training (or ``partial_fit``) at the third."""
     X, y = images
-    whole = small("scatnet", epochs=2, batch_size=32).fit(X, y)
-    clf = small("scatnet", epochs=2, batch_size=32, warm_start=True)
     update, seen = Trainer._update, []
 
     def break_off(self, *arguments):
@@ -437,14 +462,75 @@ def test_updates_before_an_error_are_counted(small, images, same_learned, monkey
             raise OSError("gone")
         return update(self, *arguments)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_update", break_off)
-        with pytest.raises(OSError, match="gone"):
-            getattr(clf, way)(X, y)
+    def make(way="fit", clf=None, **params):
+        clf = clf or small("scatnet", epochs=2, batch_size=26, warm_start=True)
+        clf.set_params(**params)
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "_update", break_off)
+            with pytest.raises(OSError, match="gone"):
+                getattr(clf, way)(X, y)
+        return clf
+
+    return make
+
+
+@pytest.mark.parametrize("way", ["fit", "partial_fit"])
+def test_updates_before_an_error_are_counted(small, images, same_learned, broken, way):
+    whole = small("scatnet", epochs=2, batch_size=26).fit(*images)
+    clf = broken(way)
     assert (clf.current_epoch_, len(clf.losses_)) == (0, 2)
     np.testing.assert_array_equal(clf.losses_, whole.losses_[:2])
+    entry = clf.trainings_[-1]
+    assert (entry["epochs"], entry["updates"], entry["step"]) == ([0, 0], [0, 2], 2)
     if way == "fit":
-        same_learned(clf.fit(X, y), whole)  # it goes on in the middle of the epoch
+        same_learned(clf.fit(*images), whole)  # it goes on in the middle of the epoch
+    else:
+        assert len(clf.partial_fit(*images).losses_) == 2 + 5
+
+
+@pytest.mark.parametrize("way", ["fit", "partial_fit"])
+def test_what_was_changed_before_an_error_stays_changed(small, images, broken, way):
+    clf = small("scatnet", epochs=1, batch_size=26, lr=0.02, warm_start=True).fit(*images)
+    broken(way, clf, lr=0.001)
+    clf.save("between")
+    assert getattr(clf, way)(*images).lr_history_ == {1: 0.02, 2: 0.001}
+    between = sepconc.ImageClassifier.load("between", train=True)
+    assert (between.lr, {group["lr"] for group in between.training_state_["optimizer"]["param_groups"]}) == (
+        0.001,
+        {0.001},
+    )
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("change", ["fewer images", "larger batches", "smaller batches"])
+def test_other_batches_begin_the_epoch_anew(images, broken, change):
+    X, y = images
+    clf = broken()
+    if change == "fewer images":
+        X, y = X[:40], y[:40]
+    else:
+        clf.set_params(batch_size={"larger batches": 200, "smaller batches": 13}[change])
+    clf.fit(X, y)
+    updates = {"fewer images": 2, "larger batches": 1, "smaller batches": 10}[change]
+    assert (clf.current_epoch_, len(clf.losses_)) == (2, 2 + 2 * updates)
+
+
+def test_an_epoch_whose_validation_fails_is_done(small, images, monkeypatch):
+    whole = small("scatnet", epochs=3, lr=0.02, lr_scheduler="StepLR1").fit(*images, *images)
+    clf = small("scatnet", epochs=3, lr=0.02, lr_scheduler="StepLR1", warm_start=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("sepconc.estimators.fitting.validation_errors", _unreadable)
+        with pytest.raises(OSError, match="unreadable"):
+            clf.fit(*images, *images)
+    assert clf.current_epoch_ == 1
+    clf.set_params(epochs=2).fit(*images, *images)
+    assert clf.lr_history_ == whole.lr_history_
+    np.testing.assert_array_equal(clf.losses_, whole.losses_)
+    assert sorted(clf.val_errs_) == [2, 3]
+
+
+def _unreadable(*arguments, **options):
+    raise OSError("unreadable")
 
 
 def test_a_data_set_with_a_bad_pixel_stops_and_names_the_images(small, images):
