@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sepconc import evaluation
 from sepconc.data.images import ImageSet
 from sepconc.errors import BadInput, BadParameter
-from sepconc.estimators import fitting, histories, inputs, measuring, persistence
+from sepconc.estimators import fitting, histories, inputs, measuring, persistence, preparing
 from sepconc.estimators.devices import find_device, find_devices, on_device
 from sepconc.estimators.persistence import Command
 from sepconc.estimators.resuming import Resume
@@ -166,7 +166,7 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         )
         if not (self.warm_start and hasattr(self, "net_")):
             fitting.forget(self)
-        data = fitting.prepare(self, X, y, X_val, y_val)
+        data = preparing.prepare(self, X, y, X_val, y_val)
         fitting.run(self, data, plan)
         return self
 
@@ -177,7 +177,7 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         if hasattr(self, "stored_as_"):
             self._check_has_network()
         device = find_device(self.device)
-        data = fitting.prepare(self, X, y, None, None, classes=classes, keep=hasattr(self, "net_"))
+        data = preparing.prepare(self, X, y, None, None, classes=classes, keep=hasattr(self, "net_"))
         fitting.run_one_epoch(self, data, device)
         return self
 
