@@ -3,10 +3,10 @@
     python benchmarks/cuda2d.py [--repeats 10] [--out benchmarks/RESULTS-cuda.md] [--working-set 1024]
 
 Every row is the median of paired runs after one of each; the ratio is the median of the pairs' ratios, and "error" the
-largest difference of the coefficients (of the gradient) relative to the largest. "floor" is what the steps of the
-engines ``triton`` and ``skcuda`` move through the GPU's memory at least (see traffic.py), "GB/s" that over the time.
-The row "graph" replays the forward pass of ``triton`` as a CUDA graph. ``--working-set`` is the engines' limit in MiB
-of the largest tensor in flight. Images are uniform noise, float32.
+largest difference of the coefficients (of the gradient) relative to the largest. "floor" is what an engine moves
+through the GPU's memory at least (see traffic.py), "GB/s" that over the time. A row "… graph" replays the forward pass
+of the engine as a CUDA graph. ``--working-set`` is the engines' limit in MiB of the largest tensor in flight. Images
+are uniform noise, float32.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from traffic import moved
 from sepconc.errors import EngineUnavailable
 from sepconc.scattering.engines import cascade
 
-ENGINES = ("reference", "triton", "triton-bf16", "skcuda")
-CUDA_ENGINES = ("triton", "skcuda")
+ENGINES = ("reference", "triton", "triton-bf16", "skcuda", "cupy")
+CUDA_ENGINES = ("triton", "skcuda", "cupy")
 PACKAGES = ("torch", "triton", "cupy-cuda12x", "cupy-cuda13x", "scikit-cuda", "kymatio", "numpy")
 HEADER = f"{'size':<16}{'J':>3}  {'pass':<20}{'engine':<13}{'ours':>11}{'peer':>11}{'ratio':>8}{'error':>10}"
 
@@ -62,8 +62,8 @@ def candidates(shape: tuple[int, ...], J: int | None, way: str, engines: tuple[s
             continue
         x = images(shape).cuda()
         yield name, WAYS[way](transform, x)
-        if name == "triton" and way == "forward":
-            yield "graph", graph(transform, x)
+        if name in ("triton", "cupy") and way == "forward":
+            yield f"{name} graph", graph(transform, x)
 
 
 def row(shape: tuple[int, ...], J: int | None, way: str, name: str, found: Comparison | None) -> str:
@@ -73,7 +73,7 @@ def row(shape: tuple[int, ...], J: int | None, way: str, name: str, found: Compa
         return f"{head}{'out of memory':>22}"
     if J is None or name == "reference":
         return head + found.columns()
-    size = moved(shape, J, backward=way != "forward").total() / 1e9
+    size = moved(name.split()[0], shape, J, backward=way != "forward").total() / 1e9
     return f"{head}{found.columns()}{size:>8.1f} GB{size / found.ours:>8.0f}"
 
 

@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
-pytest.register_assert_rewrite("battery", "transform_checks")
+pytest.register_assert_rewrite("battery", "cuda_on_host", "transform_checks")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"

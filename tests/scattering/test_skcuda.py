@@ -1,102 +1,33 @@
 """The CuPy engine. Its kernels' source runs here on the CPU, compiled as C++; a GPU runs them in the last tests."""
 
-import contextlib
 import copy
 import ctypes
-import importlib
-import re
-import shutil
-import subprocess
 import sys
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from cuda_on_host import compiled_for_a_gpu
 from transform_checks import error, noise, run_engine, value_and_gradient
 
 from sepconc.errors import EngineUnavailable
 from sepconc.scattering import PhaseScattering2D, Scattering2D, engines
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
-NAME = "sepconc.scattering.engines.skcuda"
-GRID = """
-#include <cmath>
-#define __global__
-#define __device__
-static struct { int x; } blockIdx, threadIdx;
-using std::hypot;
-"""
-LOOP = """
-extern "C" void run_{name}(int blocks, {parameters})
-{{
-    for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x)
-        for (threadIdx.x = 0; threadIdx.x < TILE; ++threadIdx.x) {name}({arguments});
-}}
-"""
 
 
 @pytest.fixture
-def skcuda(monkeypatch):
-    """The engine, with an empty package in CuPy's place where there is none."""
-    try:
-        importlib.import_module("cupy")
-    except ImportError:
-        monkeypatch.setitem(sys.modules, "cupy", types.SimpleNamespace(RawModule=object))
-    monkeypatch.delitem(sys.modules, NAME, raising=False)
-    yield importlib.import_module(NAME)
-    sys.modules.pop(NAME, None)
-
-
-@pytest.fixture(scope="session")
-def host_libraries(tmp_path_factory):
-    """The kernels as functions of this processor: precision -> library."""
-    compiler = shutil.which("g++")
-    if compiler is None:
-        pytest.skip("no g++")
-    folder = tmp_path_factory.mktemp("kernels")
-    source = Path(engines.__file__).with_name("native").joinpath("cuda_kernels.h").read_text()
-    loops = []
-    for name, parameters in re.findall(r"__global__ void (\w+)\(([^)]*)\)", source):
-        arguments = ", ".join(re.findall(r"(\w+)(?=,|$)", parameters.strip()))
-        loops.append(LOOP.format(name=name, parameters=parameters, arguments=arguments))
-    (folder / "kernels.cpp").write_text(GRID + source + "".join(loops))
-    libraries = {}
-    for dtype, real in ((torch.float32, "float"), (torch.float64, "double")):
-        library = folder / f"{real}.so"
-        flags = [f"-DREAL={real}", "-DTILE=256", "-DMAPS=4", "-std=c++14", "-O2", "-shared", "-fPIC", "-w"]
-        subprocess.run([compiler, *flags, folder / "kernels.cpp", "-o", library], check=True)
-        libraries[dtype] = ctypes.CDLL(str(library))
-    return libraries
+def skcuda(import_engine):
+    return import_engine("skcuda")
 
 
 @pytest.fixture
-def on_host(skcuda, host_libraries, monkeypatch):
+def on_host(engine_on_host, monkeypatch):
     """The engine, with what CuPy compiles and launches on the CPU."""
-
-    class RawModule:
-        def __init__(self, code, options):
-            assert code == skcuda.KERNELS.read_text()
-            self.library = host_libraries[torch.float32 if "-DREAL=float" in options else torch.float64]
-
-        def get_function(self, name):
-            def launch(grid, block, arguments):
-                assert block == (skcuda.TILE,)
-                getattr(self.library, f"run_{name}")(ctypes.c_int(*grid), *map(as_c, arguments))
-
-            return launch
-
-    monkeypatch.setattr(skcuda, "cupy", types.SimpleNamespace(RawModule=RawModule))
-    monkeypatch.setattr(skcuda, "_cupy_where_torch_is", lambda device: contextlib.nullcontext())
-    monkeypatch.setattr(skcuda, "_on_cuda", lambda x: x)
-    monkeypatch.setattr(skcuda, "_cublas", lambda: None)
-    return skcuda
-
-
-def as_c(argument):
-    kinds = {np.uint64: ctypes.c_void_p, np.int32: ctypes.c_int, np.int64: ctypes.c_longlong}
-    return kinds[type(argument)](int(argument))
+    engine = engine_on_host("skcuda")
+    monkeypatch.setattr(engine, "_cublas", lambda: None)
+    return engine
 
 
 def assert_agree(engine, transform, x):
@@ -183,28 +114,33 @@ def test_diagonal_products_by_cublas(on_host, monkeypatch, dtype):
     )
     monkeypatch.setattr(on_host, "_cublas", lambda: cublas)
     monkeypatch.setattr(on_host, "_handle", lambda cublas, device: cublas.cublasCreate())
-    monkeypatch.setattr(on_host, "_stream", lambda device: 0)
+    monkeypatch.setattr(on_host.cuda_c, "stream", lambda device: 0)
     transform = scattering(2, (17, 12), 3)
     assert_agree(on_host, transform, noise(2, 17, 12, dtype=dtype))
     assert calls[:3] == [(7, "l", 1)] * 3
 
 
-def test_without_cupy(monkeypatch):
-    monkeypatch.delitem(sys.modules, NAME, raising=False)
+both_engines = pytest.mark.parametrize("name", ["skcuda", "cupy"])
+
+
+@both_engines
+def test_without_cupy(import_engine, monkeypatch, name):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(EngineUnavailable, match=r"'skcuda' .*CuPy: pip install \"sepconc\[cuda\]\""):
-        Scattering2D(1, (8, 8), engine="skcuda")
+    with pytest.raises(EngineUnavailable, match=rf"'{name}' .*CuPy: pip install \"sepconc\[cuda\]\""):
+        Scattering2D(1, (8, 8), engine=name)
 
 
-def test_without_a_device(skcuda, monkeypatch):
+@both_engines
+def test_without_a_device(import_engine, monkeypatch, name):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(EngineUnavailable, match="'skcuda' needs a CUDA device"):
-        Scattering2D(1, (8, 8), engine="cupy")
+    with pytest.raises(EngineUnavailable, match=f"'{name}' needs a CUDA device"):
+        Scattering2D(1, (8, 8), engine=name)
 
 
-def test_images_elsewhere(skcuda):
-    with pytest.raises(EngineUnavailable, match="'skcuda' takes images on a CUDA device; got cpu"):
-        run_engine(skcuda, scattering(1, (8, 8)), noise(1, 8, 8))
+@both_engines
+def test_images_elsewhere(import_engine, name):
+    with pytest.raises(EngineUnavailable, match=f"'{name}' takes images on a CUDA device; got cpu"):
+        run_engine(import_engine(name), scattering(1, (8, 8)), noise(1, 8, 8))
 
 
 def test_scikit_cuda_that_does_not_import(skcuda, monkeypatch):
@@ -215,34 +151,11 @@ def test_scikit_cuda_that_does_not_import(skcuda, monkeypatch):
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_source_compiles_for_a_gpu(skcuda, dtype, architecture):
-    nvrtc = load_nvrtc()
-    program = ctypes.c_void_p()
-    source = skcuda.KERNELS.read_bytes()
-    assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, b"kernels.cu", 0, None, None) == 0
-    flags = [option.encode() for option in (*skcuda._options(dtype), f"--gpu-architecture={architecture}")]
-    failed = nvrtc.nvrtcCompileProgram(program, len(flags), (ctypes.c_char_p * len(flags))(*flags))
-    assert not failed, text_of(nvrtc, program, "ProgramLog")
-    code = text_of(nvrtc, program, "PTX")
+    source = (skcuda.cuda_c.SOURCES / "cuda_kernels.h").read_text()
+    code = compiled_for_a_gpu(source, skcuda._options(dtype), architecture)
     assert all(
         f".entry {name}(" in code for name in ("product", "product_adjoint", "modulus_adjoint", "phases_adjoint")
     )
-
-
-def load_nvrtc():
-    """NVIDIA's run-time compiler, which comes with torch's CUDA builds and needs no GPU."""
-    for folder in map(Path, sys.path):
-        for path in sorted(folder.glob("nvidia/*/lib/libnvrtc.so.*")):
-            if "builtins" not in path.name and "alt" not in path.name:
-                return ctypes.CDLL(str(path))
-    pytest.skip("no libnvrtc; it comes with torch's CUDA builds")
-
-
-def text_of(nvrtc, program, what):
-    size = ctypes.c_size_t()
-    getattr(nvrtc, f"nvrtcGet{what}Size")(program, ctypes.byref(size))
-    text = ctypes.create_string_buffer(size.value)
-    getattr(nvrtc, f"nvrtcGet{what}")(program, text)
-    return text.value.decode()
 
 
 @pytest.mark.gpu

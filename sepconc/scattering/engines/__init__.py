@@ -11,9 +11,9 @@ on ordinary real tensors, B ≥ 1, x and the filters of one dtype (float32 or fl
 differentiable and keep nothing between calls that changes a result. A module that sets ``BATCH_FREE`` promises more: an
 image's coefficients are the same to the last bit whatever else is in the batch.
 
-On CUDA the automatic choice is the plain torch engine: ``triton`` and ``skcuda`` have been tested without a GPU but not
-timed on one, and have to be asked for. ``triton-bf16`` is ``triton`` with half the memory kept for the backward pass,
-and gradients that are 2e-3 less exact.
+On CUDA the automatic choice is the plain torch engine: ``cupy``, ``triton`` and ``skcuda`` have been tested without a
+GPU but not timed on one, and have to be asked for. ``triton-bf16`` is ``triton`` with half the memory kept for the
+backward pass, and gradients that are 2e-3 less exact.
 """
 
 import difflib
@@ -34,10 +34,11 @@ FUNCTIONS = {
     "triton": ("scatter2d", "phase2d"),
     "triton-bf16": ("scatter2d",),
     "skcuda": ("scatter2d", "phase2d"),
+    "cupy": ("scatter2d", "phase2d"),
 }
-ON_CUDA = ("triton", "triton-bf16", "skcuda")
+ON_CUDA = ("triton", "triton-bf16", "skcuda", "cupy")
 AUTOMATIC = (None, "auto")
-ALIASES = {None: "reference", "auto": "reference", "torch": "reference", "cupy": "skcuda"}
+ALIASES = {None: "reference", "auto": "reference", "torch": "reference"}
 
 
 class Filters2D(NamedTuple):
@@ -62,8 +63,7 @@ def pick(x: Tensor, name: str | None = None, function: str = "scatter2d") -> Mod
         The signals (B, ...); an automatic choice goes by their device and precision: ``fused`` for float32 on the CPU
         where its compiled part was built, ``reference`` otherwise.
     name : str or None
-        An engine to force. None and ``"auto"`` choose; ``"torch"`` is the plain torch engine, ``"reference"``, and
-        ``"cupy"`` is ``"skcuda"``.
+        An engine to force. None and ``"auto"`` choose; ``"torch"`` is the plain torch engine, ``"reference"``.
     function : str
         What it has to run.
 

@@ -54,15 +54,15 @@ class Options:
 
 def scatter2d(x: Tensor, filters: Filters2D, geometry: Geometry, options: Options) -> Tensor:
     """Scattering coefficients of a batch of images, (B, H, W) -> (B, K, H // 2^J, W // 2^J)."""
-    return _run(x, filters, _scattering(geometry, x.dtype, x.device), options)
+    return run(x, filters, scattering(geometry, x.dtype, x.device), options)
 
 
 def phase2d(x: Tensor, filters: Filters2D, geometry: Geometry, options: Options) -> Tensor:
     """Phase scattering of a batch of images, (B, H, W) -> (B, 1 + 4L, H // 2, W // 2)."""
-    return _run(x, filters, _phase(geometry, x.dtype, x.device), options)
+    return run(x, filters, phase(geometry, x.dtype, x.device), options)
 
 
-def _run(x: Tensor, filters: Filters2D, cascade: _Cascade, options: Options) -> Tensor:
+def run(x: Tensor, filters: Filters2D, cascade: Cascade, options: Options) -> Tensor:
     padded = reference.reflect(x, cascade.geometry.padding)
     item = (options.storage or x.dtype).itemsize
     keep = torch.is_grad_enabled() and x.requires_grad and _fits(len(x) * cascade.kept * item, x.device)
@@ -95,7 +95,7 @@ class _Transform(torch.autograd.Function):
 
     @staticmethod
     @_in_full_precision()
-    def forward(x: Tensor, filters: Filters2D, cascade: _Cascade, options: Options, keep: bool) -> tuple[Tensor, ...]:
+    def forward(x: Tensor, filters: Filters2D, cascade: Cascade, options: Options, keep: bool) -> tuple[Tensor, ...]:
         x = x.contiguous()
         out = x.new_empty(len(x), cascade.channels, *cascade.geometry.output_shape)
         kept: list[Tensor] = []
@@ -135,7 +135,7 @@ def _by_hand(ctx: Any, x: Tensor, gradient: Tensor, kept: list[Tensor]) -> Tenso
     return out
 
 
-class _Cascade:
+class Cascade:
     """A transform of one geometry, its filters where the images are; children have ``forward`` and ``backward``.
 
     Maps are (b, G, P, m, n), G groups of P maps of b images: a group is what comes from one map by P wavelets.
@@ -175,7 +175,7 @@ class _Cascade:
             return _Separable(phi, step, device)
         return _Spectral(wavelets(phi[None], step, dtype, device))
 
-    def _smooth_images(self, x: Tensor, spectra: Tensor, out: Tensor, options: Options) -> None:
+    def smooth_images(self, x: Tensor, spectra: Tensor, out: Tensor, options: Options) -> None:
         """S0, into ``out`` (b, 1, h, w); a pixel that is not finite has to reach all of it."""
         self.low[0].apply(x[:, None, None], spectra, out[:, None], options.primitives)
         total = spectra[:, :, :1, :1].real
@@ -188,7 +188,7 @@ class _Cascade:
         return out if direct is None else out.add_(direct[:, 0, 0])
 
 
-class _Scattering(_Cascade):
+class Scattering(Cascade):
     """S0 = x⋆φ,  S1 = |x⋆ψ1|⋆φ,  S2 = ||x⋆ψ1|⋆ψ2|⋆φ."""
 
     function = "scatter2d"
@@ -208,39 +208,39 @@ class _Scattering(_Cascade):
         found = []
         spectra = torch.fft.rfft2(x)[:, None]
         if out is not None:
-            self._smooth_images(x, spectra, out[:, :1], options)
+            self.smooth_images(x, spectra, out[:, :1], options)
         for j1, filters in enumerate(self.first):
             z = _answers(spectra, filters, options)
-            followers = self._followers(j1)
+            followers = self.followers(j1)
             found.append(z)
-            of_moduli = self._moduli(z, j1, self._first(out, j1), bool(followers), options)
+            of_moduli = self._moduli(z, j1, self.first_order(out, j1), bool(followers), options)
             for j2 in followers:
                 found.append(_answers(of_moduli, self.second[j1, j2], options))
-                self._moduli(found[-1], j2, self._second(out, j1, j2), False, options)
+                self._moduli(found[-1], j2, self.second_order(out, j1, j2), False, options)
         return found
 
     def backward(self, x: Tensor, gradient: Tensor, z: Iterator[Tensor], options: Options) -> Tensor:
         """As in the base class."""
         below = _no_spectra(x, 1, self.geometry.padded_shape)
         for j1, filters in enumerate(self.first):
-            answers, followers = next(z), self._followers(j1)
+            answers, followers = next(z), self.followers(j1)
             above = _no_spectra(x, self.geometry.L, answers.shape[-3:-1]) if followers else None
             for j2 in followers:
-                z2, given = next(z), self._second(gradient, j1, j2)
+                z2, given = next(z), self.second_order(gradient, j1, j2)
                 _add_gradient(above, self.second[j1, j2], z2, self._of_moduli(z2, j2, given, None, options), options)
-            of_moduli = self._of_moduli(answers, j1, self._first(gradient, j1), above, options)
+            of_moduli = self._of_moduli(answers, j1, self.first_order(gradient, j1), above, options)
             _add_gradient(below, filters, answers, of_moduli, options)
         return self._images_gradient(gradient[:, :1], below, options)
 
-    def _followers(self, j1: int) -> list[int]:
+    def followers(self, j1: int) -> list[int]:
         return [j2 for j, j2 in self.second if j == j1]
 
-    def _first(self, out: Tensor | None, j1: int) -> Tensor | None:
+    def first_order(self, out: Tensor | None, j1: int) -> Tensor | None:
         """The channels of order 1 at one scale: (b, 1, L, h, w)."""
         L = self.geometry.L
         return None if out is None else out[:, None, 1 + L * j1 : 1 + L * (j1 + 1)]
 
-    def _second(self, out: Tensor | None, j1: int, j2: int) -> Tensor | None:
+    def second_order(self, out: Tensor | None, j1: int, j2: int) -> Tensor | None:
         """The channels of order 2 at one pair of scales: (b, θ1, θ2, h, w)."""
         if out is None:
             return None
@@ -273,7 +273,7 @@ class _Scattering(_Cascade):
         return back if direct is None else back.add_(direct)
 
 
-class _Phase(_Cascade):
+class Phase(Cascade):
     """x⋆φ and ρ(±Re x⋆ψ), ρ(±Im x⋆ψ), ρ(u) = max(u, 0), subsampled by 2."""
 
     function = "phase2d"
@@ -290,7 +290,7 @@ class _Phase(_Cascade):
         spectra = torch.fft.rfft2(x)[:, None]
         z = _answers(spectra, self.filters, options)
         if out is not None:
-            self._smooth_images(x, spectra, out[:, :1], options)
+            self.smooth_images(x, spectra, out[:, :1], options)
             options.primitives.phases(z[:, 0], out[:, 1:])
         return [z]
 
@@ -362,10 +362,10 @@ def _no_spectra(like: Tensor, maps: int, sides: tuple[int, int]) -> Tensor:
 
 
 @lru_cache(maxsize=8)
-def _scattering(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> _Scattering:
-    return _Scattering(geometry, dtype, device)
+def scattering(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> Scattering:
+    return Scattering(geometry, dtype, device)
 
 
 @lru_cache(maxsize=8)
-def _phase(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> _Phase:
-    return _Phase(geometry, dtype, device)
+def phase(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> Phase:
+    return Phase(geometry, dtype, device)

@@ -112,12 +112,17 @@ def separated(low_pass: npt.NDArray[np.float32], step: int, device: torch.device
     (Tensor, Tensor)
         (M / step − 2, M) and (N / step − 2, N), float32: the first times a map times the second's transpose.
     """
-    root = np.sqrt(float(low_pass[0, 0]))
-    down, across = (_circulant(side.astype(np.float64) / root, step) for side in (low_pass[:, 0], low_pass[0]))
+    down, across = (_circulant(side, step) for side in factors(low_pass))
     return (
         torch.tensor(down, dtype=torch.float32, device=device),
         torch.tensor(across, dtype=torch.float32, device=device),
     )
+
+
+def factors(low_pass: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Transfer functions (M,) and (N,) whose product is a Gaussian low-pass (M, N)."""
+    root = np.sqrt(float(low_pass[0, 0]))
+    return low_pass[:, 0].astype(np.float64) / root, low_pass[0].astype(np.float64) / root
 
 
 def _circulant(transfer: npt.NDArray[np.float64], step: int) -> npt.NDArray[np.float64]:

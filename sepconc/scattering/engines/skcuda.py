@@ -7,10 +7,7 @@ torch's current stream, on the tensors' own memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -18,21 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sepconc.errors import EngineUnavailable
-from sepconc.scattering.engines import Filters2D, cascade
+from sepconc.scattering.engines import Filters2D, cascade, cuda_c
 from sepconc.scattering.engines.primitives import TILE, Primitives, Wavelets
 from sepconc.scattering.geometry import Geometry
 
-try:
-    import cupy
-except ImportError as error:
-    message = f'its kernels need CuPy: pip install "sepconc[cuda]", or "sepconc[cuda12]" with CUDA 12 ({error})'
-    raise ImportError(message) from error
-
 MAPS = 4
 """Spectra that one thread does at a frequency, so that a filter's value serves them all."""
-
-KERNELS = Path(__file__).parent / "native" / "cuda_kernels.h"
 
 
 def scatter2d(x: Tensor, filters: Filters2D, geometry: Geometry) -> Tensor:
@@ -43,7 +31,7 @@ def scatter2d(x: Tensor, filters: Filters2D, geometry: Geometry) -> Tensor:
     EngineUnavailable
         For images on another device.
     """
-    return cascade.scatter2d(_on_cuda(x), filters, geometry, cascade.Options(PRIMITIVES))
+    return cascade.scatter2d(cuda_c.on_cuda(x, "skcuda"), filters, geometry, cascade.Options(PRIMITIVES))
 
 
 def phase2d(x: Tensor, filters: Filters2D, geometry: Geometry) -> Tensor:
@@ -54,14 +42,7 @@ def phase2d(x: Tensor, filters: Filters2D, geometry: Geometry) -> Tensor:
     EngineUnavailable
         For images on another device.
     """
-    return cascade.phase2d(_on_cuda(x), filters, geometry, cascade.Options(PRIMITIVES))
-
-
-def _on_cuda(x: Tensor) -> Tensor:
-    if not x.is_cuda:
-        message = f"Engine 'skcuda' takes images on a CUDA device; got {x.device}. Move them, or leave engine=None."
-        raise EngineUnavailable(message)
-    return x
+    return cascade.phase2d(cuda_c.on_cuda(x, "skcuda"), filters, geometry, cascade.Options(PRIMITIVES))
 
 
 def _product(spectra: Tensor, wavelets: Wavelets) -> Tensor:
@@ -94,7 +75,7 @@ def _diagonal_product(cublas: ModuleType, spectra: Tensor, filters: Tensor, out:
     pixels, item = M * N, spectra.element_size()
     with torch.cuda.device_of(out):
         handle = _handle(cublas, out.device)
-        cublas.cublasSetStream(handle, _stream(out.device))
+        cublas.cublasSetStream(handle, cuda_c.stream(out.device))
         for theta in range(L):
             first = out.data_ptr() + theta * pixels * item
             diagonal = diagonals[theta].data_ptr()
@@ -144,35 +125,10 @@ def _launch_all(name: str, count: int, *arguments: Any) -> None:
 
 
 def _launch(name: str, blocks: int, *arguments: Any) -> None:
-    """Run a kernel on torch's current stream; tensors go as pointers."""
     target = [argument for argument in arguments if isinstance(argument, Tensor)][-1]
-    pointers = [_pointer(argument) for argument in arguments]
-    with _cupy_where_torch_is(target.device):
-        _kernels(target.dtype.to_real()).get_function(name)((blocks,), (TILE,), tuple(pointers))
-
-
-def _pointer(argument: Any) -> Any:
-    return np.uint64(argument.data_ptr()) if isinstance(argument, Tensor) else argument
-
-
-def _stream(device: torch.device) -> int:
-    return torch.cuda.current_stream(device).cuda_stream
-
-
-@contextmanager
-def _cupy_where_torch_is(device: torch.device) -> Iterator[None]:
-    """CuPy's current device and stream are torch's."""
-    if hasattr(cupy.cuda.Stream, "from_external"):  # CuPy 14
-        stream = cupy.cuda.Stream.from_external(torch.cuda.current_stream(device))
-    else:
-        stream = cupy.cuda.ExternalStream(_stream(device), device.index)
-    with torch.cuda.device(device), cupy.cuda.Device(device.index), stream:
-        yield
-
-
-@cache
-def _kernels(real: torch.dtype) -> cupy.RawModule:
-    return cupy.RawModule(code=KERNELS.read_text(), options=_options(real))
+    kernels = cuda_c.module(("cuda_kernels.h",), *_options(target.dtype.to_real()))
+    with cuda_c.where_torch_is(target.device):
+        cuda_c.launch(kernels, name, blocks, TILE, *arguments)
 
 
 def _options(real: torch.dtype) -> tuple[str, ...]:
