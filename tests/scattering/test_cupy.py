@@ -172,6 +172,31 @@ def test_which_sides_have_kernels(on_host, sides, J, suits):
     assert on_host._sides_suit(sides, J) is suits
 
 
+@pytest.mark.parametrize(
+    ("length", "lines"), [(3, 128), (10, 128), (20, 64), (40, 32), (66, 32), (132, 16), (264, 16), (360, 16), (362, 8)]
+)
+def test_lines_of_a_block(on_host, length, lines):
+    assert on_host._lines(length) == lines
+
+
+@pytest.mark.parametrize(
+    ("length", "step", "width"),
+    [
+        (20, 1, 16),
+        (40, 2, 8),
+        (132, 1, 4),
+        (264, 1, 4),
+        (264, 2, 4),
+        (264, 8, 2),
+        (288, 16, 1),
+        (608, 4, 1),
+        (320, 32, 0),
+    ],
+)
+def test_columns_of_a_block_of_the_adjoint(on_host, length, step, width):
+    assert on_host._width_of_adjoint(length, step) == width
+
+
 def test_largest_factor(on_host):
     assert [on_host._largest_factor(n) for n in (2, 8, 3, 264, 58, 29 * 31, 961, 74, 37)] == [
         2, 2, 3, 11, 29, 31, 31, 37, 37,

@@ -22,7 +22,8 @@ def test_reference_is_picked_for_double_precision(name):
 @pytest.mark.parametrize("name", ["skcuda", "triton", "triton-bf16", "cupy"])
 def test_an_engine_for_a_device_that_is_not_here(name, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(EngineUnavailable, match=r"'(skcuda|cupy|triton.*)' .*; available: reference, fused, kymatio\.$"):
+    pattern = r"'(skcuda|cupy|triton.*)' .*; available: reference, fused, kymatio\.$"
+    with pytest.raises(EngineUnavailable, match=pattern):
         engines.pick(torch.zeros(1, 8, 8), name)
 
 

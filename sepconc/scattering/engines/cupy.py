@@ -32,11 +32,8 @@ LARGEST_RADIX = 31
 SHARED_MEMORY = 48 * 1024
 """Bytes that every device has for a block without being asked."""
 
-LINES = (16, 8)
-"""Lines that a block may do."""
-
-WIDTHS = (4, 2, 1)
-"""Neighbouring columns that a block of the product's adjoint may do."""
+ENOUGH = 2304
+"""Numbers that a block of 128 threads holds; longer lines have 256 threads."""
 
 ANGLES = 4
 """Wavelets that a block does together, so that a spectrum is read once for them."""
@@ -94,7 +91,8 @@ def _largest_factor(n: int) -> int:
 
 def _lines(length: int) -> int:
     """Lines that a block does, with the table of roots beside them; 0 where too few would fit."""
-    return next((lines for lines in LINES if 8 * length * (lines + 1) <= SHARED_MEMORY), 0)
+    most = 8 if 8 * length * (16 + 1) > SHARED_MEMORY else 16
+    return 0 if 8 * length * (most + 1) > SHARED_MEMORY else max(most, _power_of_two(ENOUGH // length, 128))
 
 
 def _width_of_adjoint(length: int, step: int) -> int:
@@ -102,9 +100,14 @@ def _width_of_adjoint(length: int, step: int) -> int:
 
     Of each it holds coarse lines for the angles, fine ones for the aliases.
     """
-    widest = LINES[0] // max(step, ANGLES)
-    fit = (w for w in WIDTHS if w <= widest and 8 * length * (w * (ANGLES / step + step) + 1) <= SHARED_MEMORY)
-    return next(fit, 0)
+    room = int((SHARED_MEMORY / 8 / length - 1) / (ANGLES / step + step))
+    few = _power_of_two(room, max(1, 16 // max(step, ANGLES)))
+    return few and max(few, _power_of_two(ENOUGH // (max(step, ANGLES) * length), 32))
+
+
+def _power_of_two(limit: int, most: int) -> int:
+    """The largest up to both of them, 0 where there is none."""
+    return min(1 << (limit.bit_length() - 1), most) if limit > 0 else 0
 
 
 class _Kernels:
@@ -114,7 +117,7 @@ class _Kernels:
     """
 
     def __init__(self, file: str, length: int, short: int, held: int, **macros: int) -> None:
-        self.threads = 128 if held * length <= 2304 else 256
+        self.threads = 128 if held * length <= ENOUGH else 256
         sizes = {"LENGTH": length, "SHORT": short, "THREADS": self.threads, **macros}
         options = [f"-D{name}={value}" for name, value in sizes.items()]
         self.module = cuda_c.module(("cuda_fft.h", file), *options, "-std=c++17")
