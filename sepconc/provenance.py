@@ -56,14 +56,17 @@ def versions() -> dict[str, str]:
     return found
 
 
-@lru_cache(maxsize=1)
 def cuda_versions() -> dict[str, str]:
-    """Versions of the CUDA that torch was built with, of cuDNN and of the driver, as far as there are any."""
+    """Versions of the CUDA that torch was built with, of cuDNN and of the driver, as far as there are any.
+
+    Where there is a GPU that nothing has used yet, cuDNN's is left out: to ask for it would take hold of the GPU.
+    """
     import torch
 
     found = {"cuda": torch.version.cuda, "cudnn": None, "driver": None}
     if torch.version.cuda is not None:
-        found["cudnn"] = torch.backends.cudnn.version()
+        if torch.cuda.is_initialized() or not torch.cuda.is_available():
+            found["cudnn"] = torch.backends.cudnn.version()
         found["driver"] = _driver_version()
     return {name: str(version) for name, version in found.items() if version}
 

@@ -72,17 +72,24 @@ def test_the_driver_s_version(text, version, tmp_path, monkeypatch):
     monkeypatch.setattr(sepconc.provenance, "_DRIVER", tmp_path / "version")
     monkeypatch.setattr(torch.version, "cuda", "12.8")
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
-    cuda_versions.cache_clear()
     expected = {"cuda": "12.8", "cudnn": "91002"} | ({"driver": version} if version else {})
     assert cuda_versions() == expected
-    cuda_versions.cache_clear()
+
+
+def test_a_graphics_card_that_is_not_used_stays_unused(monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: pytest.fail("CUDA was initialised"))
+    assert "cudnn" not in cuda_versions()
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
+    assert cuda_versions()["cudnn"] == "91002"
 
 
 def test_torch_without_cuda_has_no_versions_of_it(monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", None)
-    cuda_versions.cache_clear()
     assert cuda_versions() == {}
-    cuda_versions.cache_clear()
 
 
 @pytest.mark.gpu
@@ -90,4 +97,5 @@ def test_a_graphics_card_is_named():
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     assert device_name("cuda:0") == torch.cuda.get_device_name(0)
+    torch.zeros(1, device="cuda")
     assert {"cuda", "cudnn"} <= set(cuda_versions())

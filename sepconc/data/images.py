@@ -83,7 +83,7 @@ class ImageSet:
         classes: Sequence[Any] | None = None,
         class_indices: np.ndarray | None = None,
     ) -> None:
-        self.labels = None if labels is None else np.asarray(labels)
+        self.labels = None if labels is None else as_array(labels)
         self.name, self.split, self.info = name, split, info
         self.classes, self.class_indices = classes, class_indices
         self._checksum: str | None = None
@@ -194,7 +194,7 @@ class ArrayImages(ImageSet):
     in_memory = True
 
     def __init__(self, images: Any, labels: Any = None, **about: Any) -> None:
-        self.images = images.detach().cpu().numpy() if isinstance(images, torch.Tensor) else np.asanyarray(images)
+        self.images = as_array(images)
         if self.images.ndim != 4 or self.images.dtype not in _DTYPES:
             message = (
                 "images must be an array (n, C, H, W) of uint8, float32 or float64; "
@@ -359,6 +359,11 @@ class _Batches(torch.utils.data.Dataset):
             return self.images._view(np.asarray(self.batches[k]), self.view_seed)
         except BadInput as error:
             return BadInput(str(error))  # sent as a value: an error that a worker raises arrives with its whole trace
+
+
+def as_array(values: Any) -> np.ndarray:
+    """An array of what is one, a sequence or a tensor, on any device."""
+    return values.numpy(force=True) if isinstance(values, torch.Tensor) else np.asanyarray(values)
 
 
 def row_numbers(indices: Any, count: int) -> np.ndarray:

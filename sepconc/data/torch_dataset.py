@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from sepconc.data import decode
-from sepconc.data.images import ImageSet, row_numbers
+from sepconc.data.images import ImageSet, as_array, row_numbers
 from sepconc.errors import BadInput
 
 
@@ -135,7 +135,7 @@ def _targets(dataset: Any) -> np.ndarray | None:
     targets = getattr(dataset, "targets", None)
     if targets is None or getattr(dataset, "target_transform", None) is not None:
         return None
-    targets = np.asarray(targets)
+    targets = as_array(targets)
     if targets.shape != (len(dataset),):
         return None
     return targets if _parts(dataset[0])[1] == targets[0] else None

@@ -225,7 +225,8 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         device, dtype = find_device(self.device), getattr(torch, self.predict_dtype)
         net = copy.deepcopy(self.net_).to(device, dtype).eval()
         function = net.penultimate if features else net
-        outputs = [self._output(net, function, x.to(device), dtype).cpu() for x in self._batches(images)]
+        with torch.inference_mode():
+            outputs = [self._output(net, function, x.to(device), dtype).cpu() for x in self._batches(images)]
         return torch.cat(outputs).numpy()
 
     def _output(self, net: nn.Module, function: Callable[..., Tensor], x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -238,11 +239,10 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
     def _batches(self, images: ImageSet) -> Iterator[Tensor]:
         order = np.arange(len(images))
         starts = range(0, len(order), self.batch_size)
-        with torch.inference_mode():
-            for batch in images.read([order[i : i + self.batch_size] for i in starts], workers=self.workers):
-                inputs.check_finite(batch)
-                inputs.warn_of_range(self, batch)
-                yield batch
+        for batch in images.read([order[i : i + self.batch_size] for i in starts], workers=self.workers):
+            inputs.check_finite(batch)
+            inputs.warn_of_range(self, batch)
+            yield batch
 
     # ------------------------------------------------------------------ evaluation
 
@@ -327,8 +327,9 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
     ) -> Callable[[Tensor], Tensor]:
         """A function (B, C, H, W) uint8 or floating -> (B, n_classes) log-probabilities, float64, on the CPU.
 
-        The network computes in float32; probabilities that add up to 1 in double precision give divergences that
-        aren't negative. With ``device`` it computes there, with a copy of the network.
+        The network computes in float32, cuDNN's convolutions in TF32 where torch's settings let them, as they do unless
+        told otherwise; probabilities that add up to 1 in double precision give divergences that aren't negative. With
+        ``device`` it computes there, with a copy of the network.
         """
         net = self.net_ if device is None else copy.deepcopy(self.net_)
         device = find_device(self.device) if device is None else device
@@ -426,7 +427,8 @@ class ImageClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         state = dict(super().__getstate__())
         if "net_" in state and next(self.net_.parameters()).device.type != "cpu":
             state["net_"] = copy.deepcopy(self.net_).cpu()
-            state["training_state_"] = persistence.on_cpu(state.get("training_state_", {}))
+        if "training_state_" in state:  # the network may have moved since the training
+            state["training_state_"] = persistence.on_cpu(state["training_state_"])
         return state
 
     def __sklearn_is_fitted__(self) -> bool:

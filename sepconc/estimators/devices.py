@@ -11,7 +11,7 @@ from sepconc.errors import BadParameter, DeviceUnavailable
 
 
 def find_device(name: str) -> torch.device:
-    """The device called ``name``; "auto" is CUDA where there is one.
+    """The device called ``name``; "auto" is CUDA where there is one, and "cuda" this thread's current CUDA device.
 
     Raises
     ------
@@ -21,7 +21,7 @@ def find_device(name: str) -> torch.device:
         When that device isn't here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return find_device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -38,6 +38,8 @@ def find_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         message = f'`device` must be "auto", "cpu", "cuda" or "cuda:<number>"; got {name!r}.'
         raise BadParameter(message)
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
     return device
 
 

@@ -11,7 +11,7 @@ import torch
 from sepconc.data.augment import AUGMENTATIONS
 from sepconc.data.datasets import dataset_info
 from sepconc.data.feature_store import FeatureStore
-from sepconc.data.images import FolderImages, ImageSet
+from sepconc.data.images import FolderImages, ImageSet, as_array
 from sepconc.errors import BadInput, BadParameter, UnknownDataset
 from sepconc.estimators import inputs, persistence, stored_features
 from sepconc.training.feeds import Normalisation
@@ -52,7 +52,7 @@ def prepare(
         raise BadInput(message)
     values = inputs.to_labels(clf, images, y)
     if not keep:
-        clf.classes_ = np.unique(classes) if classes is not None else inputs.class_values(clf, images, values)
+        clf.classes_ = np.unique(as_array(classes)) if classes is not None else inputs.class_values(clf, images, values)
         clf.class_names_ = inputs.class_names(images, values)
         _resolve_views(clf, images)
     data = TrainingData(inputs.in_view(clf, images), clf.label_indices(values))

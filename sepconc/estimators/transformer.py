@@ -120,7 +120,7 @@ class FixedTransformer(TransformerMixin, BaseEstimator):
     def _fill(self, out: np.ndarray, samples: Samples, module: nn.Module, start: int, bar: tqdm) -> None:
         """Transform one batch into its rows of ``out``."""
         rows = np.arange(start, min(start + self.batch_size, len(out)))
-        batch = self.prepare(samples.batch(rows).to(find_device(self.device)))
+        batch = self.prepare(samples.batch(rows).to(self._form[-1]))
         inputs.check_finite(batch, start, "sample")
         with torch.inference_mode():
             features = module(batch)

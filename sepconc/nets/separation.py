@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sepconc.errors import BadParameter
 from sepconc.nets.frames import FrameSpec, TightFrame, check_frame, parseval_step
 from sepconc.nets.heads import Head, HeadSpec
+from sepconc.nets.modulus import widened
 from sepconc.nets.projection import Projection
 from sepconc.scattering import PhaseScattering2D, Scattering2D
 
@@ -73,7 +74,7 @@ class Block(nn.Module):
 
     def separate(self, x: Tensor) -> Tensor:
         """The fixed stage: (B, C, H, W) -> (B, C*paths, h, w)."""
-        return x if self.wavelets is None else self.wavelets(x).flatten(1, 2)
+        return x if self.wavelets is None else self.wavelets(widened(x)).flatten(1, 2)
 
     def learned(self, x: Tensor) -> Tensor:
         """The learned stages."""

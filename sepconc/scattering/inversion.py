@@ -123,7 +123,7 @@ def invert(
     """
     _check(transform, coefficients, steps, lr)
     _check_choices({"loss": loss, "method": method, "schedule": schedule, "start": start})
-    target = _tensor(coefficients)
+    target = _tensor(coefficients, transform)
     x = _start(transform, target, start, seed)
     scale = LOSSES[loss](target)
     scale = torch.where(scale > 0, scale, 1.0)
@@ -140,7 +140,7 @@ def invert(
             _adam(relative_loss, x, steps, 0.5 if lr is None else lr, schedule, best)
         else:
             _bold_driver(relative_loss, x, steps, 100.0 if lr is None else lr, best)
-    signal = best.signal if isinstance(coefficients, Tensor) else best.signal.numpy()
+    signal = best.signal if isinstance(coefficients, Tensor) else best.signal.numpy(force=True)
     return Inversion(signal, tuple(best.losses))
 
 
@@ -221,10 +221,11 @@ def _check_choices(chosen: dict[str, Any]) -> None:
             refuse(f"`{name}`", f"be one of {', '.join(CHOICES[name])}", value)
 
 
-def _tensor(coefficients: Tensor | np.ndarray) -> Tensor:
+def _tensor(coefficients: Tensor | np.ndarray, transform: Transform) -> Tensor:
     if isinstance(coefficients, Tensor):
         return coefficients.detach()
-    return torch.from_numpy(np.array(coefficients, coefficients.dtype.newbyteorder("=")))
+    target = torch.from_numpy(np.array(coefficients, coefficients.dtype.newbyteorder("=")))
+    return target.to(getattr(transform, "device", "cpu"))
 
 
 def _start(transform: Transform, target: Tensor, start: str | Tensor, seed: int) -> Tensor:

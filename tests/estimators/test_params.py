@@ -16,6 +16,7 @@ from sepconc.errors import (
     SepConcError,
     UnknownArchitecture,
 )
+from sepconc.estimators.devices import find_device
 from sepconc.params.archs import ARCHS, find_arch, resolve
 from sepconc.params.field import param_infos
 
@@ -310,6 +311,18 @@ def test_an_explicit_projection_wider_than_its_input(small, images):
 def test_a_device_that_is_none(small, rows, device):
     with pytest.raises(BadParameter, match=r'`device` must be "auto", "cpu", "cuda" or "cuda:<number>"'):
         small("scatnet", device=device).fit(*rows)
+
+
+def test_cuda_is_the_current_device_of_this_thread(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 1)
+    assert [str(find_device(name)) for name in ("auto", "cuda", "cuda:0", "cpu")] == [
+        "cuda:1",
+        "cuda:1",
+        "cuda:0",
+        "cpu",
+    ]
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:7"])

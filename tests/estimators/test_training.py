@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import pickle
 import signal
 
 import numpy as np
@@ -179,6 +180,21 @@ def test_the_global_generators_are_left_alone(small, images):
     clf.fit(*images).predict(images[0])
     assert torch.equal(torch.rand(3), expected)
     np.testing.assert_array_equal(np.random.random(3), drawn)  # noqa: NPY002
+
+
+def test_the_generators_of_other_devices_are_left_alone(small, images, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("CUDA's generators were seeded"))
+    small("resnet18").fit(*images)
+
+
+def test_training_after_an_error_of_a_prediction(small, images, monkeypatch):
+    clf = small("scatnet").fit(*images)
+    monkeypatch.setattr(clf, "_output", lambda *_: 1 / 0, raising=False)
+    with pytest.raises(ZeroDivisionError) as kept:  # with it the frames of the prediction
+        clf.predict(images[0])
+    assert not torch.is_inference_mode_enabled()
+    assert small("scatnet").fit(*images).predict(images[0]).shape == (len(images[0]),)
+    assert kept.value.__traceback__ is not None
 
 
 def test_fit_does_not_depend_on_the_global_generator(small, images, same_learned):
@@ -598,6 +614,27 @@ def test_cuda_where_there_is_none(small, images, monkeypatch):
     for fit in ("fit", "partial_fit"):
         with pytest.raises(DeviceUnavailable, match="no CUDA device"):
             getattr(small("scatnet", device="cuda"), fit)(*images)
+
+
+@pytest.mark.gpu
+def test_a_pickle_opens_without_a_gpu(small, images):
+    clf = small("scatnet", device="cuda").fit(*images)
+    clf.set_params(device="cpu").evaluate(images)
+    again = pickle.loads(pickle.dumps(clf))
+    tensors = [value for value in torch.utils._pytree.tree_leaves(again.training_state_) if torch.is_tensor(value)]
+    assert tensors
+    assert {value.device.type for value in tensors} == {"cpu"}
+
+
+@pytest.mark.gpu
+def test_labels_on_a_gpu(small, images):
+    X, y = images
+    labels = torch.as_tensor(y).cuda()
+    dataset = torch.utils.data.TensorDataset(torch.as_tensor(X).cuda(), labels)
+    dataset.targets = labels
+    assert small("scatnet").fit(dataset).classes_.tolist() == sorted(set(y.tolist()))
+    ArrayImages(X, labels)
+    small("scatnet").partial_fit(X, y, classes=labels.unique())
 
 
 @pytest.mark.gpu

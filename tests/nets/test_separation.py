@@ -353,6 +353,16 @@ def test_a_few_steps_reduce_the_loss(arch):
     assert losses[-1] < 0.8 * losses[0]
 
 
+@pytest.mark.parametrize("arch", ARCHS)
+def test_automatic_mixed_precision(arch):
+    net, x = network(arch).eval(), images(4)
+    exact = net(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = net(x)
+        found.float().sum().backward()
+    assert (found.float() - exact).abs().max() <= 0.2 * exact.abs().max()
+
+
 def test_double_precision_agrees():
     net = network("scatnetblockanalysis").eval()
     x = images(3)

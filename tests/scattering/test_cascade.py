@@ -204,19 +204,6 @@ def test_bfloat16_halves_what_is_kept_and_changes_gradients_only():
     assert 1e-5 < error(gradient, exact[1]) <= 2e-3  # measured: 2.8e-4
 
 
-def test_other_precisions_of_matrix_products_dont_matter():
-    products = torch.backends.cuda.matmul
-    before = products.fp32_precision
-    try:
-        products.fp32_precision = "tf32"
-        with cascade._in_full_precision():
-            assert products.fp32_precision == "ieee"
-            assert not torch.is_autocast_enabled("cuda")
-        assert products.fp32_precision == "tf32"
-    finally:
-        products.fp32_precision = before
-
-
 def test_filters_are_skipped_where_they_are_nothing():
     found = cascade.scattering(scattering(4, (64, 64), 4).geometry, torch.float32, torch.device("cpu")).first[3]
     (m, n), (M, N) = found.coarse, found.values.shape[1:]

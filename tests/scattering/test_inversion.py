@@ -143,3 +143,13 @@ def test_the_exact_signal_stays():
     result = invert(scattering, scattering(x), loss="l2", start=x, steps=3)
     assert np.isfinite(result.losses).all()
     assert torch.equal(result.signal, x)
+
+
+@pytest.mark.gpu
+def test_arrays_on_a_gpu():
+    scattering = Scattering2D(2, (16, 16))
+    target = scattering(np.random.default_rng(0).random((16, 16), np.float32))
+    on_cpu = invert(scattering, target, steps=5)
+    on_gpu = invert(scattering.cuda(), target, steps=5)
+    assert isinstance(on_gpu.signal, np.ndarray)
+    np.testing.assert_allclose(on_gpu.losses[0], on_cpu.losses[0], rtol=1e-4)

@@ -14,7 +14,6 @@ isn't. Second derivatives are the reference engine's.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor
 
 from sepconc.scattering.engines import Filters2D, reference
+from sepconc.scattering.engines.precision import full_precision
 from sepconc.scattering.engines.primitives import Primitives, Wavelets, separated, wavelets
 from sepconc.scattering.filters import filter_bank
 from sepconc.scattering.geometry import Geometry
@@ -77,30 +77,17 @@ def _fits(size: int, device: torch.device) -> bool:
     return size <= (torch.cuda.mem_get_info(device)[0] + cached) // 2
 
 
-@contextmanager
-def _in_full_precision() -> Iterator[None]:
-    """Matrix products of float32 in float32, whatever TF32 or automatic mixed precision was asked for elsewhere."""
-    products = torch.backends.cuda.matmul
-    before = products.fp32_precision
-    products.fp32_precision = "ieee"
-    try:
-        with torch.autocast("cuda", enabled=False):
-            yield
-    finally:
-        products.fp32_precision = before
-
-
 class _Transform(torch.autograd.Function):
     """A transform of padded images; it returns the coefficients, and what it keeps for the backward pass."""
 
     @staticmethod
-    @_in_full_precision()
     def forward(x: Tensor, filters: Filters2D, cascade: Cascade, options: Options, keep: bool) -> tuple[Tensor, ...]:
         x = x.contiguous()
         out = x.new_empty(len(x), cascade.channels, *cascade.geometry.output_shape)
         kept: list[Tensor] = []
         for images, coefficients in zip(cascade.groups(x), cascade.groups(out), strict=True):
-            found = cascade.forward(images, coefficients, options)
+            with full_precision(x.device):
+                found = cascade.forward(images, coefficients, options)
             if keep:
                 kept += [z.to(options.storage or z.dtype) for z in found]
         return (out, *kept)
@@ -124,14 +111,14 @@ def _by_reference(ctx: Any, x: Tensor, gradient: Tensor, kept: list[Tensor]) -> 
     return torch.autograd.grad(out, x, gradient, create_graph=True)[0]
 
 
-@_in_full_precision()
 def _by_hand(ctx: Any, x: Tensor, gradient: Tensor, kept: list[Tensor]) -> Tensor:
     cascade, options = ctx.cascade, ctx.options
     x, gradient = x.contiguous(), gradient.contiguous()
     out, coefficients = torch.empty_like(x), iter(kept)
     for images, given, target in zip(*map(cascade.groups, (x, gradient, out)), strict=True):
-        z = coefficients if kept else iter(cascade.forward(images, None, options))
-        target.copy_(cascade.backward(images, given, z, options))
+        with full_precision(x.device):
+            z = coefficients if kept else iter(cascade.forward(images, None, options))
+            target.copy_(cascade.backward(images, given, z, options))
     return out
 
 

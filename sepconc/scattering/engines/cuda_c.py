@@ -56,9 +56,10 @@ def stream(device: torch.device) -> int:
 @contextmanager
 def where_torch_is(device: torch.device) -> Iterator[None]:
     """Inside, CuPy's current device is this one, and its stream is torch's."""
-    if hasattr(cupy.cuda.Stream, "from_external"):  # CuPy 14
-        current = cupy.cuda.Stream.from_external(torch.cuda.current_stream(device))
-    else:
-        current = cupy.cuda.ExternalStream(stream(device), device.index)
-    with torch.cuda.device(device), cupy.cuda.Device(device.index), current:
-        yield
+    with torch.cuda.device(device), cupy.cuda.Device(device.index):
+        if hasattr(cupy.cuda.Stream, "from_external"):  # CuPy 14
+            current = cupy.cuda.Stream.from_external(torch.cuda.current_stream(device))
+        else:
+            current = cupy.cuda.ExternalStream(stream(device), device.index)
+        with current:
+            yield

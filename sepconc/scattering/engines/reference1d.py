@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sepconc.scattering.engines import refuse_second_derivatives
+from sepconc.scattering.engines.precision import full_precision
 from sepconc.scattering.filters1d import SIGMA_0, Geometry1D
 
 WORKING_SET = {"cpu": 2**22, "cuda": 2**28}  # bytes of the largest tensor in flight
@@ -292,7 +293,8 @@ class _LowPass:
             short = bins.new_zeros(*u.shape[:-1], self.n_out)
             window.fold(bins, self.band, 1 / self.n, short)
             return torch.fft.ifft(short, norm="forward").real[..., self.kept]
-        products = u.unflatten(-1, (self.n_out, self.step)) @ self.matrix  # (b, P, block, shift)
+        with full_precision(u.device):
+            products = u.unflatten(-1, (self.n_out, self.step)) @ self.matrix  # (b, P, block, shift)
         return self._diagonals(products[..., self._rows, :]).sum(-1)
 
     def adjoint(self, gradient: Tensor) -> Tensor:
@@ -309,7 +311,8 @@ class _LowPass:
         rows = gradient.new_zeros(*gradient.shape[:-1], len(self._rows), width)
         self._diagonals(rows).copy_(gradient[..., None].expand(*gradient.shape, width))
         products = gradient.new_zeros(*gradient.shape[:-1], self.n_out, width).index_add_(-2, self._rows, rows)
-        return (products @ self.matrix.T).flatten(-2)
+        with full_precision(gradient.device):
+            return (products @ self.matrix.T).flatten(-2)
 
     @property
     def _rows(self) -> Tensor:
