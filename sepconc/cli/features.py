@@ -56,6 +56,9 @@ def make_parser(prog: str = "sepconc features") -> Parser:
     data.add_argument("-j", "--workers", type=int, help="processes that read images from files (default: 0)")
     storing = parser.add_argument_group("computing and storing")
     storing.add_argument("--dtype", choices=("float32", "float16"), help="type of the numbers (default: float32)")
+    storing.add_argument(
+        "--verify", action="store_true", help="compare what is there with its checksums, all of it, at the end"
+    )
     storing.add_argument("--chunk-rows", type=int, metavar="N", help="images per checksum (default: about 16 MB)")
     for name in _RUNTIME:
         default, info = param_infos(TransformerParams)[name]
@@ -73,10 +76,13 @@ def write(options: dict[str, Any]) -> int:
     """Write the splits in turn, and say what is there."""
     transform = _transform(options)
     splits, validation = _splits(options), not options.get("no_validation")
-    for name in ("chunk_rows", "batch_size"):
-        if options.get(name, 1) < 1:
-            message = f"--{name.replace('_', '-')} must be at least 1; got {options[name]}."
+    for name, least in (("chunk_rows", 1), ("batch_size", 1), ("workers", 0)):
+        if options.get(name, least) < least:
+            message = f"--{name.replace('_', '-')} must be at least {least}; got {options[name]}."
             raise BadParameter(message)
+    if not options["out"]:
+        message = "OUT must be a folder's name; got an empty one."
+        raise BadParameter(message)
     request = data_request(options, None)
 
     from sepconc.data.readers import load_dataset
@@ -99,7 +105,7 @@ def write(options: dict[str, Any]) -> int:
                 chunk_rows=options.get("chunk_rows"),
                 progress=progress,
             )
-        print(_told(options["out"], split, written))
+        print(_told(options["out"], split, written, verify=bool(options.get("verify"))))
     return 0
 
 
@@ -139,13 +145,15 @@ def _normalisation(options: dict[str, Any], images: Any) -> Any:
     return Normalisation(*asked)
 
 
-def _told(folder: str, split: str, written: bool) -> str:
+def _told(folder: str, split: str, written: bool, *, verify: bool) -> str:
     from sepconc.data.feature_store import open_features
 
     store = open_features(Path(folder).expanduser(), split)
+    if verify:
+        store.verify()
     shape = " × ".join(map(str, store.X.shape))
     size = store.path.stat().st_size / 1e6
-    head = "written" if written else "complete already"
+    head = ("written" if written else "complete already") + (" and intact" if verify else "")
     return f"{store.path}: {head}, {shape} {store.settings['dtype']}, {size:,.1f} MB, key {store.key[:12]}"
 
 

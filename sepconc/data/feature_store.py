@@ -37,6 +37,8 @@ OF_ONE_SPLIT = ("split", "images", "checksum", "freshness")
 """Settings in which the splits of one folder differ."""
 
 _HEADER = "-header.json"
+_FIELDS = "key", "settings", "shape", "paths", "about", "labels", "scale", "chunk_rows", "chunks", "complete"
+_RENAMED = "Give the split's files their own names; they were not read."
 _NEXT_STEP = "Restore it from a copy, or delete the split's files and write it again; it was not read."
 
 
@@ -89,7 +91,7 @@ def open_array(path: Path, shape: Sequence[int], dtype: Any) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, tokenize.TokenError) as error:  # the last from Python 3.12 on
-        reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
+        reason = getattr(error, "strerror", None) or "it isn't one, or is damaged"
         message = f"{path} can't be read as an array ({reason}). {_NEXT_STEP}"
         raise CorruptFile(message) from error
     expected, found = (tuple(shape), np.dtype(dtype)), (array.shape, array.dtype)
@@ -142,6 +144,14 @@ def read_header(path: Path) -> dict[str, Any]:
         raise CorruptFile(message)
     if not intact:
         message = f"{path} does not match its own SHA-256. {_NEXT_STEP}"
+        raise CorruptFile(message)
+    missing = [name for name in _FIELDS if name not in header]
+    if missing:
+        message = f"{path} lacks {', '.join(missing)}. {_NEXT_STEP}"
+        raise CorruptFile(message)
+    expected = -(-header["shape"][0] // header["chunk_rows"]) if header["complete"] else 0
+    if len(header["chunks"]) != expected:
+        message = f"{path} tells the SHA-256 of {len(header['chunks'])} chunks; expected {expected}. {_NEXT_STEP}"
         raise CorruptFile(message)
     return header
 
@@ -268,6 +278,9 @@ class FeatureStore:
         """
         place = StoreFiles(Path(path), _only(Path(path), split))
         header = read_header(place.header)
+        if header["settings"]["split"] != place.split:
+            message = f'{place.header} is the header of the split "{header["settings"]["split"]}". {_RENAMED}'
+            raise CorruptFile(message)
         if not header["complete"]:
             message = f"The features in {place.features} aren't complete. Run the command that writes them again."
             raise BadInput(message)

@@ -2,7 +2,8 @@
 
 A chunk counts when its bytes are on the disk and its SHA-256 stands in ``<split>.progress`` after them. The header
 says at first what is being written and where, in the end that it is complete; then the progress goes. Whatever the
-stops, the files are equal, byte for byte, to those of a run that never stopped.
+stops, the files are equal, byte for byte, to those of a run that never stopped, if the engine was always the same;
+features of two engines differ by rounding.
 """
 
 from __future__ import annotations
@@ -142,10 +143,9 @@ class FeatureWriter:
             raise ValueError(message)
         stored = np.ascontiguousarray(self._scaled(features), self.dtype)
         if not np.isfinite(stored).all():
-            message = (
-                f"The features of images {self.done} to {self.done + rows - 1} aren't finite in {self.dtype}. "
-                "Store float32, and look for NaN in the images."
-            )
+            advice = "Store float32." if np.isfinite(features).all() else "Look for NaN or huge pixels in the images."
+            message = f"The features of images {self.done} to {self.done + rows - 1} aren't finite in {self.dtype}. "
+            message += advice
             raise BadInput(message)
         with self._reporting():
             offset = self._offset + self.done * stored[0].nbytes
@@ -174,16 +174,22 @@ class FeatureWriter:
     def _refuse_other_settings(self) -> None:
         """What lies there must be the same; another split, of the same data set and transform."""
         for place in splits_in(self.place.folder):
+            if _was_left(place):
+                continue
             stored, given = read_header(place.header)["settings"], self.contents.settings
             if place.split != self.place.split:
                 stored, given = (_common(settings) for settings in (stored, given))
             found = list(differences(stored, given))
-            if found:
+            if not found:
+                continue
+            message = f"{self.place.folder} holds features of other settings: {'; '.join(found)}. "
+            message += f"Give the stored settings or another folder, or delete its {place.split}* files."
+            if all(difference.startswith("freshness") for difference in found):
                 message = (
-                    f"{self.place.folder} holds features of other settings: {'; '.join(found)}. "
-                    "Give the stored settings, or another folder."
+                    f"The files of {stored['dataset']} have other dates than when their features in "
+                    f"{self.place.folder} were begun. Restore them, or delete its {place.split}* files."
                 )
-                raise ParameterMismatch(message)
+            raise ParameterMismatch(message)
 
     def _finished_before(self) -> bool:
         """Whether the store is complete; truncated and missing files are told now."""
@@ -200,6 +206,9 @@ class FeatureWriter:
         """Find what is there, make what isn't, and open the array."""
         if self._finished_before():  # by the process that had the lock
             return
+        if self.place.header.exists() and self.header["key"] != settings_key(self.contents.settings):
+            for path in (self.place.features, self.place.labels, self.place.header):  # begun, and left at once
+                files.unlink_quietly(path)
         if not self.place.header.exists():
             self._write_labels()
             self.header = self._first_header()
@@ -299,6 +308,16 @@ def _locked(path: Path) -> Iterator[int]:
         raise RegistryBusy(message) from None
     finally:
         os.close(descriptor)
+
+
+def _was_left(place: StoreFiles) -> bool:
+    """Whether a writer began a split and stopped before its first chunk."""
+    with contextlib.suppress(FileNotFoundError):
+        if read_header(place.header)["complete"] or place.progress.stat().st_size:
+            return False
+        with contextlib.suppress(RegistryBusy), _locked(place.progress):
+            return True
+    return False
 
 
 def _scale(features: np.ndarray) -> list[float]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,12 @@ from sklearn.utils.validation import _check_y, check_consistent_length, validate
 from sepconc.data.feature_store import FeatureStore
 from sepconc.data.images import ArrayImages, FolderImages, ImageSet
 from sepconc.data.torch_dataset import TorchDatasetImages
-from sepconc.errors import BadInput
+from sepconc.errors import BadInput, BadParameter
 
 logger = logging.getLogger(__name__)
+
+LARGEST_PADDED = 2**18
+"""Numbers of a sample that zeros may complete: 512 × 512 pixels."""
 
 
 def to_images(estimator: Any, X: Any, *, fitting: bool, min_side: int) -> ImageSet:
@@ -189,7 +193,26 @@ def row_layout(
     channels = 3 if n_features % 3 == 0 and math.isqrt(n_features // 3) ** 2 == n_features // 3 else 1
     side = math.isqrt(n_features // channels - 1) + 1
     full = max(side, min_side)
+    check_room(estimator, n_features, (channels, full, full))
     return (channels, side, side), (full - side) // 2, (channels, full, full)
+
+
+def check_room(estimator: Any, n_features: int, shape: Sequence[int]) -> None:
+    """Refuse rows that zeros would have to complete to huge samples, those of a large J say.
+
+    Raises
+    ------
+    BadParameter
+        Naming the sample and what to do.
+    """
+    if math.prod(shape) > max(LARGEST_PADDED, n_features):
+        sides = "×".join(map(str, shape))
+        at = f" with J={estimator.J}" if hasattr(estimator, "J") else ""
+        message = (
+            f"{type(estimator).__name__}{at} needs samples of {sides}, nearly all zeros around rows of {n_features} "
+            "features. Take a smaller J, or give larger samples."
+        )
+        raise BadParameter(message)
 
 
 def lay_out(rows: np.ndarray, filled: tuple[int, int, int], offset: int, shape: tuple[int, int, int]) -> np.ndarray:

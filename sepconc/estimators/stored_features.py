@@ -147,7 +147,7 @@ def write_features(
         batches = [[*_cut(start, stop, batch_size)] for start, stop in chunks]
         with contextlib.closing(images.read([batch for chunk in batches for batch in chunk], workers)) as read:
             for chunk in batches:
-                parts = [_features(module, next(read), normalisation, device) for _ in chunk]
+                parts = [_features(module, next(read), normalisation, device, int(rows[0])) for rows in chunk]
                 writer.write(np.concatenate(parts))
                 if progress is not None:
                     progress(writer.done, len(images))
@@ -160,10 +160,10 @@ def _cut(start: int, stop: int, size: int) -> Iterator[np.ndarray]:
 
 @torch.inference_mode()
 def _features(
-    module: nn.Module, batch: torch.Tensor, normalisation: Normalisation, device: torch.device | str
+    module: nn.Module, batch: torch.Tensor, normalisation: Normalisation, device: torch.device | str, start: int
 ) -> np.ndarray:
-    """(B, C, H, W) -> (B, C·K, h, w) float32."""
-    check_finite(batch)
+    """(B, C, H, W), numbered from ``start`` -> (B, C·K, h, w) float32."""
+    check_finite(batch, start)
     return module(normalisation(batch.to(device), torch.float32)).flatten(1, 2).numpy(force=True)
 
 

@@ -85,7 +85,7 @@ class FixedTransformer(TransformerMixin, BaseEstimator):
         """
         check_params(self)
         forget(self)
-        self._form = None
+        self._form, self._given_shape = None, self._asked_shape()
         self.samples(X, fitting=True)
         self.n_features_out_ = math.prod(self.output_shape(self._module()))
         return self
@@ -107,7 +107,8 @@ class FixedTransformer(TransformerMixin, BaseEstimator):
 
     def _transform(self, X: Any) -> np.ndarray:
         samples, module = self.samples(X, fitting=False), self._module()
-        if math.prod(self.output_shape(module)) != self.n_features_out_:
+        same_shape = getattr(self, "_given_shape", self._asked_shape()) == self._asked_shape()
+        if not same_shape or math.prod(self.output_shape(module)) != self.n_features_out_:
             message = f"{type(self).__name__} was fitted with other parameters. Fit it again after set_params."
             raise BadParameter(message)
         out = np.empty((len(samples), self.n_features_out_), np.float32)
@@ -143,6 +144,11 @@ class FixedTransformer(TransformerMixin, BaseEstimator):
 
     def _sample_form(self) -> tuple[Any, ...]:
         raise NotImplementedError
+
+    def _asked_shape(self) -> tuple[int, ...] | None:
+        """The parameter that says what flat rows are."""
+        shape = getattr(self, "shape", None) if hasattr(self, "shape") else self.image_shape
+        return None if shape is None else tuple(shape)
 
     def _fixed(self) -> dict[str, Any]:
         """The parameters that the transform is built with."""

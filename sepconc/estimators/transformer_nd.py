@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_array, validate_data
 from torch import Tensor, nn
 
 from sepconc.data.feature_store import FeatureStore
-from sepconc.errors import BadInput
+from sepconc.errors import BadInput, BadParameter
 from sepconc.estimators import inputs
 from sepconc.estimators.transformer import FixedTransformer, Samples
 from sepconc.params.field import document
@@ -68,6 +68,7 @@ class ArrayTransformer(FixedTransformer):
         rows = validate_data(self, X, reset=fitting, dtype="numeric")
         if fitting:
             self.row_shapes_ = self._given_shapes(rows.shape[1])
+            inputs.check_room(self, math.prod(self.row_shapes_[0]), self.row_shapes_[1])
             self.sample_shape_ = self.row_shapes_[1]
         return CentredRows(rows, *self.row_shapes_)
 
@@ -160,6 +161,10 @@ class ScatteringTransformer3D(ScatteringTransformer3DParams, ArrayTransformer):
         return (side,) * 3, (max(side, 2**self.J),) * 3
 
     def build_transform(self) -> nn.Module:
+        powers = list(self.integral_powers)
+        if len(set(powers)) < len(powers):
+            message = f"`integral_powers` must be different numbers, as each names its features; got {powers}."
+            raise BadParameter(message)
         return HarmonicScattering3D(
             self.J,
             self.sample_shape_,

@@ -139,7 +139,11 @@ class TrainingParams:
         parse=parse_or_none(int),
     )
     device: str = param("auto", 'Device to compute on: "cpu", "cuda", "cuda:1", … or "auto".', runtime=True)
-    backend: str = param("auto", "Engine that computes the scattering transform.", runtime=True)
+    backend: str = param(
+        "auto",
+        "Engine that computes the scattering transform: auto, torch, fused, kymatio, or on CUDA triton, skcuda, cupy.",
+        runtime=True,
+    )
     workers: int = param(4, "Processes that read images from files.", at_least=0, flags=["-j"], runtime=True)
     print_freq: int = param(100, "Updates between two reports.", at_least=1, flags=["-p"], runtime=True)
     snapshots: int = param(

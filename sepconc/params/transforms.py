@@ -59,7 +59,11 @@ class TransformerParams:
         runtime=True,
     )
     device: str = param("auto", 'Device to compute on: "cpu", "cuda", "cuda:1", … or "auto".', runtime=True)
-    backend: str = param("auto", "Engine that computes the transform.", runtime=True)
+    backend: str = param(
+        "auto",
+        "Engine that computes the transform: auto, torch, fused, kymatio, or on CUDA triton, skcuda, cupy.",
+        runtime=True,
+    )
     progress: Any = param(
         "auto",
         'Show a bar on stderr: True, False, or "auto" (on a terminal, when it takes more than two seconds).',

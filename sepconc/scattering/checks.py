@@ -12,7 +12,8 @@ from sepconc.errors import BadParameter
 
 def refuse(what: str, expected: str, value: object) -> NoReturn:
     """Raise BadParameter: ``what`` must do or be what is expected, and ``value`` came."""
-    message = f"{what} must {expected}; got {value!r}."
+    shown = " ".join(repr(value).split())
+    message = f"{what} must {expected}; got {shown if len(shown) <= 200 else f'{shown[:200]}…'}."
     raise BadParameter(message)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sepconc.errors import BadInput, BadParameter
-from sepconc.scattering.checks import refuse
+from sepconc.scattering.checks import is_count, is_positive, refuse
 
 LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
     "l1": lambda difference: difference.abs().mean(),
@@ -64,7 +63,7 @@ def invert(
     loss: str = "l1",
     method: str = "adam",
     schedule: str = "cosine",
-    start: str | Tensor = "normal",
+    start: str | Tensor | np.ndarray = "normal",
     seed: int = 0,
     callback: Callable[[int, float], None] | None = None,
 ) -> Inversion:
@@ -90,7 +89,7 @@ def invert(
     schedule : {"cosine", "constant"}
         How Adam's rate goes down to zero, or doesn't; the published settings keep it constant, where the loss stops at
         the noise of the steps (a tenth at lr=0.5, for images in [0, 1]).
-    start : {"normal", "uniform"} or Tensor
+    start : {"normal", "uniform"}, Tensor or array
         Gaussian noise of standard deviation 0.1, uniform noise in [0, 1), or a signal to start from.
     seed : int
         Of the noise.
@@ -122,16 +121,17 @@ def invert(
     (torch.Size([16, 16]), True)
     """
     _check(transform, coefficients, steps, lr)
+    _check_run(seed, callback)
     _check_choices({"loss": loss, "method": method, "schedule": schedule, "start": start})
-    target = _tensor(coefficients, transform)
-    x = _start(transform, target, start, seed)
-    scale = LOSSES[loss](target)
-    scale = torch.where(scale > 0, scale, 1.0)
-
-    def relative_loss(signal: Tensor) -> Tensor:
-        return LOSSES[loss](transform(signal) - target) / scale
-
     with torch.inference_mode(False), torch.enable_grad():
+        target = _tensor(coefficients, transform)
+        x = _start(transform, target, start, seed)
+        scale = LOSSES[loss](target)
+        scale = torch.where(scale > 0, scale, 1.0)
+
+        def relative_loss(signal: Tensor) -> Tensor:
+            return LOSSES[loss](transform(signal) - target) / scale
+
         if not math.isfinite(float(relative_loss(x))):
             message = "`coefficients` must be finite numbers, of a size that the transform gives; got others."
             raise BadInput(message)
@@ -144,9 +144,10 @@ def invert(
     return Inversion(signal, tuple(best.losses))
 
 
-def psnr(signal: Tensor, reference: Tensor, peak: float = 1.0) -> float:
-    """Peak signal-to-noise ratio in dB, 10 log10(peak² / mean((signal − reference)²))."""
-    error = (signal.double() - reference.double()).square().mean().item()
+def psnr(signal: Tensor | np.ndarray, reference: Tensor | np.ndarray, peak: float = 1.0) -> float:
+    """Peak signal-to-noise ratio in dB, 10 log10(peak² / mean((signal − reference)²)), of tensors or arrays."""
+    difference = torch.as_tensor(signal).double() - torch.as_tensor(reference).double()
+    error = difference.square().mean().item()
     return math.inf if error == 0 else 10 * math.log10(peak**2 / error)
 
 
@@ -207,15 +208,22 @@ def _check(transform: Any, coefficients: Any, steps: int, lr: float | None) -> N
     if 0 in coefficients.shape:
         message = f"`coefficients` must be those of one signal at least; got shape {tuple(coefficients.shape)}."
         raise BadInput(message)
-    if not isinstance(steps, numbers.Integral) or steps < 1:
+    if not is_count(steps, 1):
         refuse("`steps`", "be an integer of at least 1", steps)
-    if lr is not None and not (isinstance(lr, numbers.Real) and math.isfinite(lr) and lr > 0):
+    if lr is not None and not is_positive(lr):
         refuse("`lr`", "be a positive number", lr)
+
+
+def _check_run(seed: Any, callback: Any) -> None:
+    if not is_count(seed, 0) or seed >= 2**64:
+        refuse("`seed`", "be an integer from 0 to 2^64 - 1", seed)
+    if callback is not None and not callable(callback):
+        refuse("`callback`", "be a function of a step's number and its loss", callback)
 
 
 def _check_choices(chosen: dict[str, Any]) -> None:
     for name, value in chosen.items():
-        if name == "start" and isinstance(value, Tensor):
+        if name == "start" and isinstance(value, Tensor | np.ndarray):
             continue
         if not isinstance(value, str) or value not in CHOICES[name]:
             refuse(f"`{name}`", f"be one of {', '.join(CHOICES[name])}", value)
@@ -223,12 +231,15 @@ def _check_choices(chosen: dict[str, Any]) -> None:
 
 def _tensor(coefficients: Tensor | np.ndarray, transform: Transform) -> Tensor:
     if isinstance(coefficients, Tensor):
-        return coefficients.detach()
+        return coefficients.detach().clone()  # not one of inference mode
+    if coefficients.dtype.kind not in "fiub":
+        message = f"`coefficients` must be numbers; got an array of {coefficients.dtype}."
+        raise BadInput(message)
     target = torch.from_numpy(np.array(coefficients, coefficients.dtype.newbyteorder("=")))
     return target.to(getattr(transform, "device", "cpu"))
 
 
-def _start(transform: Transform, target: Tensor, start: str | Tensor, seed: int) -> Tensor:
+def _start(transform: Transform, target: Tensor, start: str | Tensor | np.ndarray, seed: int) -> Tensor:
     with torch.no_grad():
         zero = transform(torch.zeros(transform.input_shape, dtype=target.dtype, device=target.device))
     if not isinstance(zero, Tensor):
@@ -240,7 +251,8 @@ def _start(transform: Transform, target: Tensor, start: str | Tensor, seed: int)
         message = f"`coefficients` must have the shape (..., {', '.join(map(str, of_one))}); got {tuple(target.shape)}."
         raise BadInput(message)
     shape = (*batch, *transform.input_shape)
-    if isinstance(start, Tensor):
+    if not isinstance(start, str):
+        start = torch.as_tensor(start)
         if start.shape != shape:
             message = f"`start` must have the shape {shape} of the signals; got {tuple(start.shape)}."
             raise BadInput(message)

@@ -26,8 +26,8 @@ class Scattering1D(FixedTransform):
 
     S0 = x⋆φ,  S1 = |x⋆ψ_{n1}|⋆φ,  S2 = ||x⋆ψ_{n1}|⋆ψ_{n2}|⋆φ for j(n2) > j(n1), subsampled by 2^⌊log2 T⌋ (Andén and
     Mallat, "Deep scattering spectrum", 2014; filters in `sepconc.scattering.filters1d`). Signals are reflected at their
-    ends. NaN and infinite samples pass through: they make all coefficients of their signal NaN, or without averaging
-    all of orders 1 and 2.
+    ends. NaN and infinite samples pass through: they make all coefficients of their signal NaN (of order 0 perhaps
+    infinite), or without averaging all of orders 1 and 2.
 
     The filters are one non-persistent float32 buffer: it follows ``.to()`` and ``.cuda()``, travels with pickles, and
     is in no state dict. Signals decide the precision of the computation. Gradients can't be differentiated again.

@@ -126,6 +126,7 @@ both_engines = pytest.mark.parametrize("name", ["skcuda", "cupy"])
 @both_engines
 def test_without_cupy(import_engine, monkeypatch, name):
     monkeypatch.setitem(sys.modules, "cupy", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(EngineUnavailable, match=rf"'{name}' .*CuPy: pip install \"sepconc\[cuda\]\""):
         Scattering2D(1, (8, 8), engine=name)
 

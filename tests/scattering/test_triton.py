@@ -121,6 +121,7 @@ def test_kernels_compile_for_a_gpu(triton, real, capability):
 def test_without_triton(monkeypatch):
     monkeypatch.delitem(sys.modules, "sepconc.scattering.engines.triton", raising=False)
     monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(EngineUnavailable, match=r"'triton' doesn't import \(its kernels need Triton"):
         Scattering2D(1, (8, 8), engine="triton")
 

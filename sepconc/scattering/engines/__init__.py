@@ -108,16 +108,19 @@ def load(name: str | None, function: str = "scatter2d") -> ModuleType:
     """The engine module called ``name``; raises as `pick`. Automatic names give the engine that runs everywhere."""
     _check(name, function)
     engine = ALIASES.get(name, name)
-    others = ", ".join(other for other in available(function) if other != engine)
     try:
-        module = _imported(engine)
+        if engine in ON_CUDA and not torch.cuda.is_available():
+            others = _others(engine, function)
+            message = f"Engine {engine!r} needs a CUDA device, and torch finds none; available: {others}."
+            raise EngineUnavailable(message)
+        return _imported(engine)
     except ImportError as error:
-        message = f"Engine {engine!r} doesn't import ({error}); available: {others}."
+        message = f"Engine {engine!r} doesn't import ({error}); available: {_others(engine, function)}."
         raise EngineUnavailable(message) from error
-    if engine in ON_CUDA and not torch.cuda.is_available():
-        message = f"Engine {engine!r} needs a CUDA device, and torch finds none; available: {others}."
-        raise EngineUnavailable(message)
-    return module
+
+
+def _others(engine: str, function: str) -> str:
+    return ", ".join(name for name in available(function) if name != engine and importable(name))
 
 
 def _check(name: str | None, function: str) -> None:

@@ -18,10 +18,14 @@ from sepconc.scattering.filters1d import Geometry1D
 from sepconc.scattering.filters3d import Geometry3D
 from sepconc.scattering.geometry import Geometry
 
-with kymatio_importable():
-    from kymatio.scattering1d.frontend.torch_frontend import ScatteringTorch1D
-    from kymatio.scattering2d.frontend.torch_frontend import ScatteringTorch2D
-    from kymatio.scattering3d.frontend.torch_frontend import HarmonicScatteringTorch3D
+try:
+    with kymatio_importable():
+        from kymatio.scattering1d.frontend.torch_frontend import ScatteringTorch1D
+        from kymatio.scattering2d.frontend.torch_frontend import ScatteringTorch2D
+        from kymatio.scattering3d.frontend.torch_frontend import HarmonicScatteringTorch3D
+except ImportError as error:
+    message = f"it needs Kymatio: pip install kymatio ({error})"
+    raise ImportError(message) from error
 
 
 def scatter1d(x: Tensor, filters: Filters1D, geometry: Geometry1D) -> Tensor | tuple[Tensor, ...]:
