@@ -208,6 +208,19 @@ def test_truncated_features_are_not_complete(sepconc, written):
     assert outcome.out == ""
 
 
+def test_verifying(sepconc, written):
+    command = ("features", "digits", "out", *SMALL, "--split", "train")
+    assert "complete already and intact" in sepconc(*command, "--verify").out
+    path = written / "train.npy"
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    assert "complete already," in sepconc(*command).out
+    outcome = sepconc(*command, "--verify")
+    assert outcome.code == 1
+    assert "does not match its recorded SHA-256" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "texts"),
     [
@@ -222,6 +235,8 @@ def test_truncated_features_are_not_complete(sepconc, written):
         (["digits", "out", "--dtype", "int8"], ["--dtype", "'int8'"]),
         (["digits", "out", "--n-imgs", "0"], ["--n-imgs must be at least 1; got 0"]),
         (["digits", "out", "--chunk-rows", "0"], ["--chunk-rows must be at least 1; got 0"]),
+        (["digits", "out", "-j", "-1"], ["--workers must be at least 0; got -1"]),
+        (["digits", ""], ["OUT must be a folder's name"]),
         (["digits", "out", "--batch-size", "0"], ["--batch-size must be at least 1; got 0"]),
         (["digits", "out", "--normalize", "fit"], ["--normalize must be"]),
         (["digits", "out", "--normalize", "0.1,0.2/1,1"], ["--normalize must be", "1 channels"]),

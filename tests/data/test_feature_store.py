@@ -386,6 +386,48 @@ def test_other_settings_are_refused_and_named(settings, texts, stop_after, tmp_p
     assert files_of(tmp_path / "store") == before
 
 
+def test_what_was_begun_and_left_gives_way(tmp_path):
+    write(tmp_path / "store", stop_after=0)
+    assert write(tmp_path / "store", split="test", dtype="float16") == 3
+    assert write(tmp_path / "store", dtype="float16") == 3
+    write(tmp_path / "alone", dtype="float16")
+    found = files_of(tmp_path / "store")
+    assert all(found[name] == data for name, data in files_of(tmp_path / "alone").items())
+
+
+def test_what_another_process_has_just_begun_stays(tmp_path):
+    with FeatureWriter(tmp_path, contents(), 4), pytest.raises(ParameterMismatch):
+        write(tmp_path, split="test", dtype="float16")
+
+
+def test_other_dates_of_files_are_told_as_such(tmp_path):
+    write(tmp_path, freshness="5" * 64)
+    with pytest.raises(ParameterMismatch, match=r"have other dates .* or delete its train\* files"):
+        write(tmp_path, freshness="6" * 64)
+
+
+def test_files_of_another_split_are_refused(store):
+    for path in list(store.iterdir()):
+        path.rename(store / path.name.replace("train", "test"))
+    with pytest.raises(CorruptFile, match='header of the split "train"'):
+        open_features(store, "test")
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda header: header.pop("chunks"), "lacks chunks"),
+        (lambda header: header["chunks"].pop(), "of 2 chunks; expected 3"),
+    ],
+)
+def test_headers_that_lack_something(change, text, store):
+    header = read_header(store / "train-header.json")
+    change(header)
+    write_header(store / "train-header.json", header)
+    with pytest.raises(CorruptFile, match=text):
+        open_features(store)
+
+
 def test_splits_of_one_data_set_share_a_folder(store):
     write(store, values(1), split="test", checksum="7" * 64)
     np.testing.assert_array_equal(open_features(store, "test").X[:], values(1))

@@ -276,7 +276,7 @@ def test_nan_is_refused(tmp_path):
     pixels = np.zeros((5, 1, 8, 8), np.float32)
     pixels[3, 0, 2, 2] = np.nan
     with pytest.raises(BadInput, match="first in image 3"):
-        write_features(ArrayImages(pixels, np.arange(5), split="train"), tmp_path, J2)
+        write_features(ArrayImages(pixels, np.arange(5), split="train"), tmp_path, J2, batch_size=2)
 
 
 def test_an_unknown_transform(tmp_path, train_images):

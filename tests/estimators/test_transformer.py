@@ -447,3 +447,15 @@ def test_parameters_changed_after_fit_are_refused():
     fitted = ScatteringTransformer2D(J=1).fit(X)
     with pytest.raises(BadParameter, match=r"other parameters. Fit it again"):
         fitted.set_params(L=3).transform(X)
+
+
+def test_another_image_shape_after_fit_is_refused():
+    X = np.random.default_rng(0).random((5, 64))
+    fitted = ScatteringTransformer2D(J=1, image_shape=(4, 16)).fit(X)
+    with pytest.raises(BadParameter, match=r"other parameters. Fit it again"):
+        fitted.set_params(image_shape=(16, 4)).transform(X)
+
+
+def test_rows_that_a_scale_would_drown_in_zeros():
+    with pytest.raises(BadParameter, match=r"J=14 needs samples of 1×16384×16384, .* rows of 64 features"):
+        ScatteringTransformer2D(J=14).fit(np.zeros((5, 64)))

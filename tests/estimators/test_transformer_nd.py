@@ -227,6 +227,7 @@ def test_clone_and_pickle(cls, signals, volumes):
         (ScatteringTransformer3D, {"sigma_0": 0}, "`sigma_0` of ScatteringTransformer3D must be above 0"),
         (ScatteringTransformer3D, {"integral_powers": ()}, "`integral_powers` of ScatteringTransformer3D must be"),
         (ScatteringTransformer3D, {"integral_powers": (1, -1)}, "`integral_powers`"),
+        (ScatteringTransformer3D, {"integral_powers": (1, 1)}, "`integral_powers` must be different numbers"),
         (ScatteringTransformer3D, {"shape": (8, 8)}, "`shape` of ScatteringTransformer3D must be (M, N, O)"),
     ],
 )
@@ -251,6 +252,15 @@ def test_wrong_parameters(cls, params, text, signals, volumes):
 def test_wrong_samples(cls, X, text):
     with pytest.raises(ValueError, match=text), np.errstate(over="ignore"):
         cls(J=2).fit(X).transform(X)
+
+
+@pytest.mark.parametrize(
+    ("cls", "J", "text"),
+    [(ScatteringTransformer1D, 30, "1×1073741824"), (ScatteringTransformer3D, 10, "1024×1024×1024")],
+)
+def test_rows_that_a_scale_would_drown_in_zeros(cls, J, text):
+    with pytest.raises(BadParameter, match=f"J={J} needs samples of {text}, .* rows of 64 features"):
+        cls(J=J).fit(np.zeros((5, 64)))
 
 
 def test_samples_of_another_shape(signals, volumes):

@@ -97,6 +97,12 @@ def test_psnr():
         ({"schedule": "step"}, "`schedule` must be one of cosine, constant"),
         ({"method": "sgd"}, "`method` must be one of adam, bold-driver"),
         ({"start": "ones"}, "`start` must be one of normal, uniform"),
+        ({"steps": True}, "`steps`"),
+        ({"lr": True}, "`lr`"),
+        ({"seed": "a"}, "`seed` must be an integer from 0"),
+        ({"seed": 2**70}, "`seed`"),
+        ({"callback": 3}, "`callback` must be a function"),
+        ({"method": list(range(1000))}, "`method` must be .*…"),
     ],
 )
 def test_wrong_options(options, text):
@@ -113,6 +119,8 @@ def test_wrong_coefficients():
         invert(scattering, torch.full((3, 4, 4), float("nan")))
     with pytest.raises(BadInput, match="`start` must have the shape"):
         invert(scattering, torch.zeros(3, 4, 4), start=torch.zeros(4, 4))
+    with pytest.raises(BadInput, match="array of object"):
+        invert(scattering, np.zeros((3, 4, 4), object))
     with pytest.raises(BadParameter, match="out_type"):
         invert(Scattering2D(1, (8, 8), L=2, out_type="list"), torch.zeros(3, 4, 4))
 
@@ -143,6 +151,22 @@ def test_the_exact_signal_stays():
     result = invert(scattering, scattering(x), loss="l2", start=x, steps=3)
     assert np.isfinite(result.losses).all()
     assert torch.equal(result.signal, x)
+
+
+def test_inside_inference_mode():
+    scattering = Scattering2D(1, (8, 8), L=2)
+    with torch.inference_mode():
+        result = invert(scattering, scattering(torch.rand(8, 8)), steps=5)
+    assert result.losses[-1] < result.losses[0]
+
+
+def test_arrays_as_a_start():
+    scattering = Scattering2D(1, (8, 8), L=2)
+    x = np.random.default_rng(0).random((8, 8), np.float32)
+    result = invert(scattering, scattering(x), start=x, steps=1)
+    np.testing.assert_array_equal(result.signal, x)
+    assert psnr(result.signal, x) == float("inf")
+    assert psnr(x + 0.5, x) == pytest.approx(20 * np.log10(2), abs=1e-4)
 
 
 @pytest.mark.gpu
