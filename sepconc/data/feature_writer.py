@@ -184,11 +184,6 @@ class FeatureWriter:
                 continue
             message = f"{self.place.folder} holds features of other settings: {'; '.join(found)}. "
             message += f"Give the stored settings or another folder, or delete its {place.split}* files."
-            if all(difference.startswith("freshness") for difference in found):
-                message = (
-                    f"The files of {stored['dataset']} have other dates than when their features in "
-                    f"{self.place.folder} were begun. Restore them, or delete its {place.split}* files."
-                )
             raise ParameterMismatch(message)
 
     def _finished_before(self) -> bool:

@@ -120,6 +120,10 @@ class ImageSet:
         """What changes with the content of files when names and sizes don't: part of the key of cached features."""
         return ""
 
+    def content(self) -> str:
+        """SHA-256, in hex, of what :meth:`checksum` covers and all that files hold, which are read for it."""
+        return self.checksum()
+
     def subset(self, indices: Any) -> ImageSet:
         """The images at ``indices`` (whole numbers, a mask or a slice) with their labels, in that order."""
         chosen = copy.copy(self)
@@ -342,6 +346,13 @@ class FolderImages(ImageSet):
         digest = hashlib.sha256()
         for i in range(len(self)):
             digest.update(b"%d\0" % self.path(i).stat().st_mtime_ns)
+        return digest.hexdigest()
+
+    def content(self) -> str:
+        digest = hashlib.sha256(self.checksum().encode())
+        for i in range(len(self)):
+            with open(self.path(i), "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
 
 

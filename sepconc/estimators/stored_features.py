@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sepconc.data.feature_store import FeatureStore, differences
+from sepconc.data.feature_store import FeatureStore, StoreFiles, differences, read_header
 from sepconc.data.feature_writer import Contents, FeatureWriter
 from sepconc.data.images import FolderImages, ImageSet
 from sepconc.errors import BadInput, BadParameter, ParameterMismatch
@@ -67,16 +67,25 @@ def describe_preprocessing(images: ImageSet, normalisation: Normalisation) -> di
 
 
 def contents_of(
-    images: ImageSet, module: nn.Module, transform: Mapping[str, Any], normalisation: Normalisation, dtype: str
+    images: ImageSet,
+    module: nn.Module,
+    transform: Mapping[str, Any],
+    normalisation: Normalisation,
+    dtype: str,
+    folder: Path,
 ) -> Contents:
-    """What is going to be stored: the key's ingredients, the shape, the table of paths, the labels."""
+    """What is going to be stored: the key's ingredients, the shape, the table of paths, the labels.
+
+    Files are read for their checksum, unless their dates are those that the header in ``folder`` tells.
+    """
+    files = [images.checksum(), images.freshness()] if images.freshness() else None
     channels, paths, h, w = images.image_shape[0], *module.output_shape
     settings = {
         "dataset": images.name,
         "split": images.split or "all",
         "images": len(images),
-        "checksum": images.checksum(),
-        "freshness": images.freshness(),
+        "checksum": _content(images, files, StoreFiles(folder, images.split or "all").header),
+        "freshness": "",
         "image_shape": list(images.image_shape),
         "preprocessing": describe_preprocessing(images, normalisation),
         "transform": dict(transform),
@@ -85,7 +94,17 @@ def contents_of(
     chosen = None if images.class_indices is None else [int(index) for index in images.class_indices]
     classes = None if images.classes is None else [str(name) for name in images.classes]
     about = {"classes": classes, "class_indices": chosen, "is_part": bool(images.is_part)}
+    about |= {"files": files} if files else {}
     return Contents(settings, (len(images), channels * paths, h, w), path_table(module), images.labels, about)
+
+
+def _content(images: ImageSet, files: list[str] | None, header: Path) -> str:
+    """The checksum of all pixels, or of all bytes of files."""
+    if files and header.exists():
+        stored = read_header(header)
+        if stored["about"].get("files") == files:
+            return stored["settings"]["checksum"]
+    return images.content()
 
 
 def path_table(module: nn.Module) -> list[dict[str, Any]]:
@@ -139,7 +158,7 @@ def write_features(
         For images with pixels that aren't finite.
     """
     module = build_transform(transform, tuple(images.image_shape[1:]), engine).to(device)
-    contents = contents_of(images, module, transform, normalisation, dtype)
+    contents = contents_of(images, module, transform, normalisation, dtype, Path(folder))
     with FeatureWriter(Path(folder), contents, chunk_rows) as writer:
         if writer.complete:
             return False

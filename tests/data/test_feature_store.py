@@ -400,12 +400,6 @@ def test_what_another_process_has_just_begun_stays(tmp_path):
         write(tmp_path, split="test", dtype="float16")
 
 
-def test_other_dates_of_files_are_told_as_such(tmp_path):
-    write(tmp_path, freshness="5" * 64)
-    with pytest.raises(ParameterMismatch, match=r"have other dates .* or delete its train\* files"):
-        write(tmp_path, freshness="6" * 64)
-
-
 def test_files_of_another_split_are_refused(store):
     for path in list(store.iterdir()):
         path.rename(store / path.name.replace("train", "test"))

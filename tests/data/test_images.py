@@ -315,7 +315,22 @@ def test_the_time_of_a_file_is_its_freshness_not_its_identity(tmp_path):
     assert images.subset([0, 2]).freshness() != images.freshness()
 
 
+def test_the_content_of_files_follows_their_bytes_not_their_time(tmp_path):
+    for k in range(3):
+        Image.fromarray(array(side=3 + k)[0].transpose(1, 2, 0)).save(tmp_path / f"{k}.png")
+    images = FolderImages(tmp_path, ["0.png", "1.png", "2.png"], [0, 1, 0], side=3)
+    before = images.content()
+    os.utime(tmp_path / "1.png", ns=(1, 1))
+    assert images.content() == before
+    data = bytearray((tmp_path / "1.png").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "1.png").write_bytes(data)
+    assert images.content() != before
+    assert images.with_view(4).content() != images.content()
+
+
 def test_images_in_memory_need_no_freshness():
+    assert ArrayImages(array()).content() == ArrayImages(array()).checksum()
     assert ArrayImages(array()).freshness() == ""
 
 

@@ -1,15 +1,18 @@
 """Stored features in the hands of estimators: the same numbers as from the images, or a refusal that says why."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 import sepconc
 from sepconc import AnalysisClassifier, PhaseScatteringTransformer2D, ScatNetClassifier, ScatteringTransformer2D
-from sepconc.data.images import ArrayImages
+from sepconc.data.images import ArrayImages, FolderImages
 from sepconc.errors import BadInput, BadParameter, ParameterMismatch
 from sepconc.estimators import stored_features
 from sepconc.estimators.stored_features import describe_transform, write_features
@@ -277,6 +280,29 @@ def test_nan_is_refused(tmp_path):
     pixels[3, 0, 2, 2] = np.nan
     with pytest.raises(BadInput, match="first in image 3"):
         write_features(ArrayImages(pixels, np.arange(5), split="train"), tmp_path, J2, batch_size=2)
+
+
+def test_files_are_told_by_their_bytes(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for k in range(6):
+        Image.fromarray(rng.integers(0, 256, (9, 8, 3), np.uint8)).save(tmp_path / f"{k}.png")
+
+    def images():
+        return FolderImages(tmp_path, [f"{k}.png" for k in range(6)], [0, 1] * 3, side=8, name="own", split="train")
+
+    assert write_features(images(), tmp_path / "out", J2, chunk_rows=2)
+    os.utime(tmp_path / "3.png", ns=(1, 1))  # as copying does
+    assert not write_features(images(), tmp_path / "out", J2)
+    with monkeypatch.context() as patch:  # with the dates that are stored nothing is read
+        os.utime(tmp_path / "3.png", ns=(2, 2))
+        write_features(images(), tmp_path / "other", J2)
+        patch.setattr(FolderImages, "content", lambda images: pytest.fail("read"))
+        assert not write_features(images(), tmp_path / "other", J2)
+    data = bytearray((tmp_path / "3.png").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "3.png").write_bytes(data)
+    with pytest.raises(ParameterMismatch, match=r"checksum \S+ \(stored\) instead of \S+ Give"):
+        write_features(images(), tmp_path / "out", J2)
 
 
 def test_an_unknown_transform(tmp_path, train_images):
