@@ -17,6 +17,8 @@ from sklearn.datasets import load_sample_image
 from sepconc.errors import SepConcError
 from sepconc.scattering import Scattering2D, invert, psnr
 
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tiff")
+
 
 def main() -> None:
     """Reconstruct, print the signal-to-noise ratios, save the picture."""
@@ -26,8 +28,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50, help="steps of gradient descent (default: 50)")
     options = parser.parse_args()
     out = Path(options.out)
-    if out.suffix.lower() not in Image.registered_extensions():
-        parser.error(f"{out} must end in that of a picture, like .png")
+    if out.suffix.lower() not in PICTURES:
+        parser.error(f"{out} must end in one of {', '.join(PICTURES)}")
     if options.steps < 1:
         parser.error(f"--steps must be at least 1; got {options.steps}")
     try:

@@ -129,14 +129,14 @@ def _is_stored(options: dict[str, Any]) -> bool:
 
 def _check_devices(options: dict[str, Any]) -> None:
     """Refuse devices that aren't here before anything is loaded; the network is loaded on the first one."""
-    from sepconc.estimators.devices import find_devices
+    from sepconc.estimators.devices import check_devices
 
     if "devices" not in options:
         return
     if "device" in options:
         message = f"--devices says which devices share the work; got --device {options['device']} besides. Give one."
         raise BadParameter(message)
-    find_devices(options["devices"])
+    check_devices(options["devices"])
     options["device"] = options["devices"][0]
 
 

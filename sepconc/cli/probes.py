@@ -211,9 +211,9 @@ def configuration(config: Config) -> Iterator[Finding]:
     yield Finding("configuration", str(config.path or "none found; the built-in places are used"))
     device = config.defaults.get("device")
     if device is not None:
-        from sepconc.estimators.devices import find_device
+        from sepconc.estimators.devices import check_device
 
-        find_device(device)
+        check_device(device)
 
 
 def datasets(config: Config) -> Iterator[Finding]:

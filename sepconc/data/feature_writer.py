@@ -14,6 +14,7 @@ import hashlib
 import math
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,8 @@ from sepconc.data.feature_store import (
 )
 from sepconc.errors import BadInput, BadParameter, CorruptFile, ParameterMismatch, RegistryBusy
 from sepconc.registry import files
+
+_THERE, _LEFT, _BEING_WRITTEN = "there", "left", "being written"
 
 CHUNK_BYTES = 1 << 24
 DTYPES = ("float32", "float16")
@@ -174,16 +177,21 @@ class FeatureWriter:
     def _refuse_other_settings(self) -> None:
         """What lies there must be the same; another split, of the same data set and transform."""
         for place in splits_in(self.place.folder):
-            if _was_left(place):
-                continue
-            stored, given = read_header(place.header)["settings"], self.contents.settings
-            if place.split != self.place.split:
-                stored, given = (_common(settings) for settings in (stored, given))
-            found = list(differences(stored, given))
-            if not found:
-                continue
-            message = f"{self.place.folder} holds features of other settings: {'; '.join(found)}. "
-            message += f"Give the stored settings or another folder, or delete its {place.split}* files."
+            if place.header.exists() and _state(place) != _LEFT:
+                self._refuse(place, read_header(place.header))
+
+    def _refuse(self, place: StoreFiles, header: Mapping[str, Any]) -> None:
+        """Raise ParameterMismatch if these features don't belong to ours."""
+        stored, given = header["settings"], self.contents.settings
+        if place.split != self.place.split:
+            stored, given = (_common(settings) for settings in (stored, given))
+        found = list(differences(stored, given))
+        if found:
+            delete = "" if _state(place) == _BEING_WRITTEN else f", or delete its {place.split}* files"
+            message = (
+                f"{self.place.folder} holds features of other settings: {'; '.join(found)}. "
+                f"Give the stored settings or another folder{delete}."
+            )
             raise ParameterMismatch(message)
 
     def _finished_before(self) -> bool:
@@ -191,6 +199,8 @@ class FeatureWriter:
         if not self.place.header.exists():
             return False
         self.header = read_header(self.place.header)
+        if self.header["key"] != settings_key(self.contents.settings):
+            return False
         if self.header["complete"]:
             FeatureStore.open(self.place.folder, self.place.split)
             files.unlink_quietly(self.place.progress)
@@ -202,6 +212,8 @@ class FeatureWriter:
         if self._finished_before():  # by the process that had the lock
             return
         if self.place.header.exists() and self.header["key"] != settings_key(self.contents.settings):
+            if self.header["complete"] or os.fstat(self._journal).st_size:  # written since we looked
+                self._refuse(self.place, self.header)
             for path in (self.place.features, self.place.labels, self.place.header):  # begun, and left at once
                 files.unlink_quietly(path)
         if not self.place.header.exists():
@@ -296,7 +308,7 @@ def _locked(path: Path) -> Iterator[int]:
     except OSError as error:
         raise files.write_error(path, error, 0) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(descriptor)
         yield descriptor
     except BlockingIOError:
         message = f"Another process is writing features to {path.parent}. Wait for it, or give another folder."
@@ -305,14 +317,29 @@ def _locked(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _was_left(place: StoreFiles) -> bool:
-    """Whether a writer began a split and stopped before its first chunk."""
-    with contextlib.suppress(FileNotFoundError):
-        if read_header(place.header)["complete"] or place.progress.stat().st_size:
-            return False
-        with contextlib.suppress(RegistryBusy), _locked(place.progress):
-            return True
-    return False
+def _lock(descriptor: int) -> None:
+    """Take the lock of a progress; who only looks (:func:`_state`) has it for a moment."""
+    for _ in range(20):
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(0.01)
+    return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _state(place: StoreFiles) -> str:
+    """Whether a split's features are being written, were left before their first chunk, or are neither."""
+    try:
+        descriptor = os.open(place.progress, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return _THERE
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        left = not os.fstat(descriptor).st_size and place.header.exists() and not read_header(place.header)["complete"]
+        return _LEFT if left else _THERE
+    except BlockingIOError:
+        return _BEING_WRITTEN
+    finally:
+        os.close(descriptor)
 
 
 def _scale(features: np.ndarray) -> list[float]:

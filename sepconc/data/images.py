@@ -83,7 +83,7 @@ class ImageSet:
         classes: Sequence[Any] | None = None,
         class_indices: np.ndarray | None = None,
     ) -> None:
-        self.labels = None if labels is None else as_array(labels)
+        self.labels = None if labels is None else np.asarray(as_array(labels))
         self.name, self.split, self.info = name, split, info
         self.classes, self.class_indices = classes, class_indices
         self._checksum: str | None = None

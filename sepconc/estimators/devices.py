@@ -10,8 +10,8 @@ import torch
 from sepconc.errors import BadParameter, DeviceUnavailable
 
 
-def find_device(name: str) -> torch.device:
-    """The device called ``name``; "auto" is CUDA where there is one, and "cuda" this thread's current CUDA device.
+def check_device(name: str) -> torch.device:
+    """The device called ``name``, without taking hold of it; "auto" is CUDA where there is one.
 
     Raises
     ------
@@ -21,7 +21,7 @@ def find_device(name: str) -> torch.device:
         When that device isn't here.
     """
     if name == "auto":
-        return find_device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -38,9 +38,20 @@ def find_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         message = f'`device` must be "auto", "cpu", "cuda" or "cuda:<number>"; got {name!r}.'
         raise BadParameter(message)
-    if device.type == "cuda" and device.index is None:
-        return torch.device("cuda", torch.cuda.current_device())
     return device
+
+
+def find_device(name: str) -> torch.device:
+    """The device called ``name``, to be used; "cuda" is this thread's current CUDA device. Raises as `check_device`."""
+    device = check_device(name)
+    if device.type != "cuda" or device.index is not None:
+        return device
+    try:
+        return torch.device("cuda", torch.cuda.current_device())
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        message = f'Device "{name}" can\'t be used ({reason}). Take "cpu", or mend the driver.'
+        raise DeviceUnavailable(message) from error
 
 
 def find_devices(names: Sequence[str]) -> list[torch.device]:
@@ -53,10 +64,20 @@ def find_devices(names: Sequence[str]) -> list[torch.device]:
     DeviceUnavailable
         When one of them isn't here.
     """
+    return [find_device(name) for name in _listed(names)]
+
+
+def check_devices(names: Sequence[str]) -> None:
+    """Raise what `find_devices` would, without taking hold of a device."""
+    for name in _listed(names):
+        check_device(name)
+
+
+def _listed(names: Sequence[str]) -> Sequence[str]:
     if isinstance(names, str) or not len(names):
         message = f'`devices` must be a list of at least one device, like ["cuda:0", "cuda:1"]; got {names!r}.'
         raise BadParameter(message)
-    return [find_device(name) for name in names]
+    return names
 
 
 def on_device(device: torch.device) -> contextlib.AbstractContextManager[object]:

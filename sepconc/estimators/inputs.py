@@ -193,19 +193,19 @@ def row_layout(
     channels = 3 if n_features % 3 == 0 and math.isqrt(n_features // 3) ** 2 == n_features // 3 else 1
     side = math.isqrt(n_features // channels - 1) + 1
     full = max(side, min_side)
-    check_room(estimator, n_features, (channels, full, full))
+    check_room(estimator, n_features, (channels, side, side), (channels, full, full))
     return (channels, side, side), (full - side) // 2, (channels, full, full)
 
 
-def check_room(estimator: Any, n_features: int, shape: Sequence[int]) -> None:
-    """Refuse rows that zeros would have to complete to huge samples, those of a large J say.
+def check_room(estimator: Any, n_features: int, filled: Sequence[int], shape: Sequence[int]) -> None:
+    """Refuse rows, which fill one shape, that zeros would complete to a huge one, that of a large J say.
 
     Raises
     ------
     BadParameter
         Naming the sample and what to do.
     """
-    if math.prod(shape) > max(LARGEST_PADDED, n_features):
+    if math.prod(shape) > max(LARGEST_PADDED, math.prod(filled)):
         sides = "×".join(map(str, shape))
         at = f" with J={estimator.J}" if hasattr(estimator, "J") else ""
         message = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, NoReturn, Protocol, Self
 
 import numpy as np
 import torch
@@ -85,7 +85,7 @@ class FixedTransformer(TransformerMixin, BaseEstimator):
         """
         check_params(self)
         forget(self)
-        self._form, self._given_shape = None, self._asked_shape()
+        self._form = None
         self.samples(X, fitting=True)
         self.n_features_out_ = math.prod(self.output_shape(self._module()))
         return self
@@ -107,10 +107,8 @@ class FixedTransformer(TransformerMixin, BaseEstimator):
 
     def _transform(self, X: Any) -> np.ndarray:
         samples, module = self.samples(X, fitting=False), self._module()
-        same_shape = getattr(self, "_given_shape", self._asked_shape()) == self._asked_shape()
-        if not same_shape or math.prod(self.output_shape(module)) != self.n_features_out_:
-            message = f"{type(self).__name__} was fitted with other parameters. Fit it again after set_params."
-            raise BadParameter(message)
+        if math.prod(self.output_shape(module)) != self.n_features_out_:
+            self._refuse_other_parameters()
         out = np.empty((len(samples), self.n_features_out_), np.float32)
         starts = range(0, len(samples), self.batch_size)
         with self._bar(len(samples)) as bar:
@@ -145,10 +143,9 @@ class FixedTransformer(TransformerMixin, BaseEstimator):
     def _sample_form(self) -> tuple[Any, ...]:
         raise NotImplementedError
 
-    def _asked_shape(self) -> tuple[int, ...] | None:
-        """The parameter that says what flat rows are."""
-        shape = getattr(self, "shape", None) if hasattr(self, "shape") else self.image_shape
-        return None if shape is None else tuple(shape)
+    def _refuse_other_parameters(self) -> NoReturn:
+        message = f"{type(self).__name__} was fitted with other parameters. Fit it again after set_params."
+        raise BadParameter(message)
 
     def _fixed(self) -> dict[str, Any]:
         """The parameters that the transform is built with."""
@@ -211,11 +208,17 @@ class ImageTransformer(FixedTransformer):
             images = inputs.to_images(self, X, fitting=fitting, min_side=self.min_side())
             if fitting:
                 self.row_layout_ = (self.image_shape_, 0, self.image_shape_)  # rows may be such images, flattened
+                self._fitted_on_rows = False
             return images
         rows = validate_data(self, X, reset=fitting, dtype="numeric")
         if fitting:
             self.row_layout_ = inputs.row_layout(self, rows.shape[1], self.min_side())
-            self.image_shape_ = self.row_layout_[2]
+            self.image_shape_, self._fitted_on_rows = self.row_layout_[2], True
+        elif (
+            getattr(self, "_fitted_on_rows", False)
+            and inputs.row_layout(self, rows.shape[1], self.min_side()) != self.row_layout_
+        ):
+            self._refuse_other_parameters()
         return LaidOutRows(rows, self.row_layout_)
 
     def prepare(self, batch: Tensor) -> Tensor:

@@ -68,8 +68,10 @@ class ArrayTransformer(FixedTransformer):
         rows = validate_data(self, X, reset=fitting, dtype="numeric")
         if fitting:
             self.row_shapes_ = self._given_shapes(rows.shape[1])
-            inputs.check_room(self, math.prod(self.row_shapes_[0]), self.row_shapes_[1])
-            self.sample_shape_ = self.row_shapes_[1]
+            inputs.check_room(self, rows.shape[1], *self.row_shapes_)
+            self.sample_shape_, self._fitted_on_rows = self.row_shapes_[1], True
+        elif getattr(self, "_fitted_on_rows", False) and self._given_shapes(rows.shape[1]) != self.row_shapes_:
+            self._refuse_other_parameters()
         return CentredRows(rows, *self.row_shapes_)
 
     def _arrays(self, X: Any, fitting: bool) -> Samples:
@@ -80,6 +82,7 @@ class ArrayTransformer(FixedTransformer):
         shape = X.shape[1:]
         if fitting:
             self.sample_shape_, self.row_shapes_, self.n_features_in_ = shape, (shape, shape), math.prod(shape)
+            self._fitted_on_rows = False
         elif shape != self.sample_shape_:
             message = f"{type(self).__name__} was fitted on samples of shape {self.sample_shape_}; got {shape}."
             raise BadInput(message)

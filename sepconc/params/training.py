@@ -141,7 +141,7 @@ class TrainingParams:
     device: str = param("auto", 'Device to compute on: "cpu", "cuda", "cuda:1", … or "auto".', runtime=True)
     backend: str = param(
         "auto",
-        "Engine that computes the scattering transform: auto, torch, fused, kymatio, or on CUDA triton, skcuda, cupy.",
+        "Engine that computes the transform: auto, torch, fused, kymatio, on CUDA triton(-bf16), skcuda, cupy.",
         runtime=True,
     )
     workers: int = param(4, "Processes that read images from files.", at_least=0, flags=["-j"], runtime=True)

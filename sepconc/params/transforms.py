@@ -61,7 +61,7 @@ class TransformerParams:
     device: str = param("auto", 'Device to compute on: "cpu", "cuda", "cuda:1", … or "auto".', runtime=True)
     backend: str = param(
         "auto",
-        "Engine that computes the transform: auto, torch, fused, kymatio, or on CUDA triton, skcuda, cupy.",
+        "Engine that computes the transform: auto, torch, fused, kymatio, on CUDA triton(-bf16), skcuda, cupy.",
         runtime=True,
     )
     progress: Any = param(

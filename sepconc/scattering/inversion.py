@@ -146,7 +146,8 @@ def invert(
 
 def psnr(signal: Tensor | np.ndarray, reference: Tensor | np.ndarray, peak: float = 1.0) -> float:
     """Peak signal-to-noise ratio in dB, 10 log10(peak² / mean((signal − reference)²)), of tensors or arrays."""
-    difference = torch.as_tensor(signal).double() - torch.as_tensor(reference).double()
+    one, other = (_number_tensor("`signal` and `reference`", value) for value in (signal, reference))
+    difference = one.double() - other.double()
     error = difference.square().mean().item()
     return math.inf if error == 0 else 10 * math.log10(peak**2 / error)
 
@@ -232,11 +233,18 @@ def _check_choices(chosen: dict[str, Any]) -> None:
 def _tensor(coefficients: Tensor | np.ndarray, transform: Transform) -> Tensor:
     if isinstance(coefficients, Tensor):
         return coefficients.detach().clone()  # not one of inference mode
-    if coefficients.dtype.kind not in "fiub":
-        message = f"`coefficients` must be numbers; got an array of {coefficients.dtype}."
+    return _number_tensor("`coefficients`", coefficients).to(getattr(transform, "device", "cpu"))
+
+
+def _number_tensor(name: str, value: Tensor | np.ndarray) -> Tensor:
+    """A tensor, or a real array of any byte order and strides as one."""
+    if isinstance(value, Tensor):
+        return value.detach()
+    if not isinstance(value, np.ndarray) or value.dtype.newbyteorder("=") not in (np.float32, np.float64):
+        what = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+        message = f"{name} must be tensors or arrays of float32 or float64; got {what}."
         raise BadInput(message)
-    target = torch.from_numpy(np.array(coefficients, coefficients.dtype.newbyteorder("=")))
-    return target.to(getattr(transform, "device", "cpu"))
+    return torch.from_numpy(np.array(value, value.dtype.newbyteorder("=")))
 
 
 def _start(transform: Transform, target: Tensor, start: str | Tensor | np.ndarray, seed: int) -> Tensor:
@@ -252,7 +260,10 @@ def _start(transform: Transform, target: Tensor, start: str | Tensor | np.ndarra
         raise BadInput(message)
     shape = (*batch, *transform.input_shape)
     if not isinstance(start, str):
-        start = torch.as_tensor(start)
+        start = _number_tensor("`start`", start)
+        if not start.isfinite().all():
+            message = "`start` must be a signal of finite numbers; got others."
+            raise BadInput(message)
         if start.shape != shape:
             message = f"`start` must have the shape {shape} of the signals; got {tuple(start.shape)}."
             raise BadInput(message)

@@ -1,12 +1,14 @@
 """Features on disk: what is written is read, whatever kills the writer; damage and other settings are told."""
 
 import errno
+import fcntl
 import json
 import multiprocessing
 import os
 import pickle
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -393,6 +395,43 @@ def test_what_was_begun_and_left_gives_way(tmp_path):
     write(tmp_path / "alone", dtype="float16")
     found = files_of(tmp_path / "store")
     assert all(found[name] == data for name, data in files_of(tmp_path / "alone").items())
+
+
+def test_who_is_overtaken_finds_out(tmp_path, monkeypatch):
+    """Between a writer's look at a folder and its lock, another one goes on there."""
+    for done, chunks in (("complete", None), ("some", 1)):
+        place = tmp_path / done
+        write(place, stop_after=0)
+        own = FeatureWriter._refuse_other_settings
+
+        def look(self, place=place, chunks=chunks, own=own):
+            own(self)
+            monkeypatch.setattr(FeatureWriter, "_refuse_other_settings", own)
+            write(place, stop_after=chunks)
+
+        monkeypatch.setattr(FeatureWriter, "_refuse_other_settings", look)
+        with pytest.raises(ParameterMismatch, match=r"transform J 2 \(stored\) instead of 3"):
+            write(place, transform={"name": "scatnet", "version": 1, "J": 3})
+        assert write(place) == (0 if chunks is None else 2)
+        np.testing.assert_array_equal(open_features(place).X[:], values())
+
+
+def test_looking_at_a_split_does_not_stop_its_writer(tmp_path):
+    write(tmp_path, stop_after=1)
+    descriptor = os.open(tmp_path / "train.progress", os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    threading.Timer(0.05, os.close, [descriptor]).start()
+    assert write(tmp_path) == 2
+
+
+def test_no_advice_to_delete_what_is_being_written(tmp_path):
+    with FeatureWriter(tmp_path, contents(), 4) as writer:
+        writer.write(values()[:4])
+        with pytest.raises(ParameterMismatch) as caught:
+            write(tmp_path, dtype="float16")
+    assert ", or delete" not in str(caught.value)
+    with pytest.raises(ParameterMismatch, match=r"or delete its train\* files"):
+        write(tmp_path, dtype="float16")
 
 
 def test_what_another_process_has_just_begun_stays(tmp_path):

@@ -16,7 +16,7 @@ from sepconc.errors import (
     SepConcError,
     UnknownArchitecture,
 )
-from sepconc.estimators.devices import find_device
+from sepconc.estimators.devices import check_device, find_device
 from sepconc.params.archs import ARCHS, find_arch, resolve
 from sepconc.params.field import param_infos
 
@@ -317,12 +317,21 @@ def test_cuda_is_the_current_device_of_this_thread(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr("torch.cuda.current_device", lambda: 1)
-    assert [str(find_device(name)) for name in ("auto", "cuda", "cuda:0", "cpu")] == [
-        "cuda:1",
-        "cuda:1",
-        "cuda:0",
-        "cpu",
-    ]
+    names = {"auto": "cuda:1", "cuda": "cuda:1", "cuda:0": "cuda:0", "cpu": "cpu"}
+    assert {name: str(find_device(name)) for name in names} == names
+    monkeypatch.setattr("torch.cuda.current_device", lambda: pytest.fail("CUDA was initialised"))
+    assert [str(check_device(name)) for name in names] == ["cuda", "cuda", "cuda:0", "cpu"]
+
+
+def test_a_driver_that_fails(monkeypatch):
+    def fail():
+        message = "CUDA driver initialization failed"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.current_device", fail)
+    with pytest.raises(DeviceUnavailable, match=r'"cuda" can.t be used \(CUDA driver initialization failed\)'):
+        find_device("cuda")
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:7"])

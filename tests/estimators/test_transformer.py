@@ -456,6 +456,19 @@ def test_another_image_shape_after_fit_is_refused():
         fitted.set_params(image_shape=(16, 4)).transform(X)
 
 
+def test_an_image_shape_that_changes_nothing():
+    X = np.random.default_rng(0).random((5, 8, 8), np.float32)
+    fitted = ScatteringTransformer2D(J=1).fit(X)
+    np.testing.assert_array_equal(fitted.set_params(image_shape=(4, 16)).transform(X), fitted.transform(X))
+    of_rows = ScatteringTransformer2D(J=1).fit(X.reshape(5, -1)).set_params(image_shape=(8, 8))
+    np.testing.assert_array_equal(of_rows.transform(X.reshape(5, -1)), fitted.transform(X))
+
+
+def test_large_rows_that_are_nearly_square():
+    fitted = ScatteringTransformer2D(J=2, L=1, max_order=1, batch_size=1).fit(np.ones((1, 500 * 600)))
+    assert fitted.image_shape_ == (1, 548, 548)
+
+
 def test_rows_that_a_scale_would_drown_in_zeros():
     with pytest.raises(BadParameter, match=r"J=14 needs samples of 1×16384×16384, .* rows of 64 features"):
         ScatteringTransformer2D(J=14).fit(np.zeros((5, 64)))

@@ -117,6 +117,8 @@ def test_groups_of_images_and_coefficients_computed_again(on_host, transform, mo
     found = value_and_gradient(lambda z: run_engine(on_host, transform, z), x)
     assert all(error(value, wanted) <= 1e-6 for value, wanted in zip(found, expected, strict=True))
     assert on_host.calls["product_columns"] == 2 * on_host.calls["product_columns_adjoint"]  # once more on the way back
+    layers, back = {"scatter2d": (3, 1), "phase2d": (0, 0)}[transform.function]  # moduli that go further
+    assert on_host.calls["modulus_rows"] == len(x) * (layers + back)
 
 
 @both_transforms
@@ -195,6 +197,21 @@ def test_lines_of_a_block(on_host, length, lines):
 )
 def test_columns_of_a_block_of_the_adjoint(on_host, length, step, width):
     assert on_host._width_of_adjoint(length, step) == width
+
+
+@pytest.mark.parametrize("J", range(1, 6))
+def test_every_block_has_room(on_host, J):
+    """Of shared memory, which only an assembler for a GPU would count."""
+    for side in (s for s in range(3 * 2**J, 700, 2**J) if on_host._sides_suit((s, s), J)):
+        for length in (side >> r for r in range(J + 1)):
+            lines = on_host._lines(length)
+            assert 8 * length * (lines + 1) <= 48 * 1024
+            assert lines in (8, 16, 32, 64, 128)
+            assert lines >= on_host.ANGLES
+            for step in (2**j for j in range(J) if length << j <= side):
+                width, fine = on_host._width_of_adjoint(length * step, step), length * step
+                assert width in (1, 2, 4, 8, 16, 32)
+                assert 8 * (width * (on_host.ANGLES * length + step * fine) + fine) <= 48 * 1024
 
 
 def test_largest_factor(on_host):

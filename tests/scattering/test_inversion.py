@@ -119,8 +119,14 @@ def test_wrong_coefficients():
         invert(scattering, torch.full((3, 4, 4), float("nan")))
     with pytest.raises(BadInput, match="`start` must have the shape"):
         invert(scattering, torch.zeros(3, 4, 4), start=torch.zeros(4, 4))
-    with pytest.raises(BadInput, match="array of object"):
-        invert(scattering, np.zeros((3, 4, 4), object))
+    for kind in (object, np.longdouble, int):
+        with pytest.raises(BadInput, match=f"`coefficients` .* array of {np.dtype(kind)}"):
+            invert(scattering, np.zeros((3, 4, 4), kind))
+    for start in (np.zeros((8, 8), "U3"), np.zeros((8, 8), complex)):
+        with pytest.raises(BadInput, match="`start` must be tensors or arrays"):
+            invert(scattering, torch.zeros(3, 4, 4), start=start)
+    with pytest.raises(BadInput, match="`start` must be a signal of finite"):
+        invert(scattering, torch.zeros(3, 4, 4), start=torch.full((8, 8), float("nan")))
     with pytest.raises(BadParameter, match="out_type"):
         invert(Scattering2D(1, (8, 8), L=2, out_type="list"), torch.zeros(3, 4, 4))
 
@@ -165,6 +171,9 @@ def test_arrays_as_a_start():
     x = np.random.default_rng(0).random((8, 8), np.float32)
     result = invert(scattering, scattering(x), start=x, steps=1)
     np.testing.assert_array_equal(result.signal, x)
+    other = invert(scattering, scattering(x), start=x.astype(">f4")[::-1][::-1], steps=1)
+    np.testing.assert_array_equal(other.signal, x)
+    assert psnr(x[::-1], x.astype(">f8")[::-1]) == float("inf")
     assert psnr(result.signal, x) == float("inf")
     assert psnr(x + 0.5, x) == pytest.approx(20 * np.log10(2), abs=1e-4)
 

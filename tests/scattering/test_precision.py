@@ -1,5 +1,6 @@
 """Matrix products in full precision, and the transforms that have some."""
 
+import os
 import threading
 
 import pytest
@@ -47,6 +48,44 @@ def test_the_last_thread_puts_it_back():
     leave.set()
     thread.join()
     assert PRODUCTS[CPU].fp32_precision == before
+
+
+def test_settings_that_are_exact_are_not_touched():
+    before, PRODUCTS[CPU].fp32_precision = torch.backends.fp32_precision, "none"
+    with full_precision(CPU):
+        torch.backends.fp32_precision = "tf32"  # somebody else, meanwhile
+    assert PRODUCTS[CPU].fp32_precision == "tf32"
+    torch.backends.fp32_precision = before
+
+
+def test_what_follows_the_general_setting_goes_on_following_it():
+    before, PRODUCTS[CPU].fp32_precision = torch.backends.fp32_precision, "none"
+    torch.backends.fp32_precision = "tf32"
+    try:
+        with full_precision(CPU):
+            assert PRODUCTS[CPU].fp32_precision == "ieee"
+        torch.backends.fp32_precision = "ieee"
+        assert PRODUCTS[CPU].fp32_precision == "ieee"
+    finally:
+        torch.backends.fp32_precision = before
+
+
+def test_a_change_made_meanwhile_stays():
+    with full_precision(CPU):
+        PRODUCTS[CPU].fp32_precision = "tf32"
+    assert PRODUCTS[CPU].fp32_precision == "tf32"
+
+
+def test_a_process_forked_meanwhile_is_as_before():
+    before = PRODUCTS[CPU].fp32_precision
+    with full_precision(CPU):
+        child = os.fork()
+        if not child:
+            same = PRODUCTS[CPU].fp32_precision == before
+            with full_precision(CPU):
+                same &= PRODUCTS[CPU].fp32_precision == "ieee"
+            os._exit(0 if same and PRODUCTS[CPU].fp32_precision == before else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_after_an_error():

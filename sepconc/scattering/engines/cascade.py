@@ -348,6 +348,7 @@ def _no_spectra(like: Tensor, maps: int, sides: tuple[int, int]) -> Tensor:
     return like.new_zeros(len(like), maps, m, n // 2 + 1, dtype=like.dtype.to_complex())
 
 
+# What a recorded CUDA graph reads, filters too, has to live as long as the graph: the caches keep eight geometries.
 @lru_cache(maxsize=8)
 def scattering(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> Scattering:
     return Scattering(geometry, dtype, device)

@@ -14,7 +14,7 @@ way of the engine ``skcuda``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,10 +128,13 @@ class _Kernels:
         cuda_c.launch(self.module, name, blocks, self.threads, *typed)
 
 
+_kernels = cache(_Kernels)
+
+
 def _on_lines(name: str, count: int, length: int, short: int, *arguments: Any) -> None:
     """Run a kernel on ``count`` lines."""
     lines = _lines(length)
-    kernels = _Kernels("cuda_lines.h", length, short, lines, LINES=lines, ANGLES=ANGLES)
+    kernels = _kernels("cuda_lines.h", length, short, lines, LINES=lines, ANGLES=ANGLES)
     kernels.launch(name, -(-count // lines), *arguments)
 
 
@@ -165,7 +168,7 @@ def _add_product_adjoint(gradient: Tensor, filters: Wavelets, total: Tensor | No
     out = gradient.new_empty(maps, M, N) if total is None else total
     width = _width_of_adjoint(M, filters.step)
     held = width * max(filters.step, ANGLES)
-    kernels = _Kernels("cuda_product_adjoint.h", M, m, held, WIDTH=width, ANGLES=ANGLES)
+    kernels = _kernels("cuda_product_adjoint.h", M, m, held, WIDTH=width, ANGLES=ANGLES)
     sizes = (maps, N, n, L, int(total is not None))
     blocks = -(-maps * n // width)
     kernels.launch("product_columns_adjoint", blocks, gradient, filters.values, _roots(M, out.device), out, *sizes)
@@ -223,6 +226,8 @@ class _Scattering(cascade.Scattering):
 
     def _modulus(self, answers: Tensor, j: int, out: Tensor | None, further: bool) -> Tensor | None:
         """Smooth the moduli of (b·G·P, m, n) into ``out`` (b, G, P, h, w); their half spectra where they go further."""
+        if out is None and not further:
+            return None
         maps, m, n = answers.shape
         h, w = self.geometry.output_shape
         low, device, wide = self.transfers[j], answers.device, n // 2 + 1
