@@ -90,8 +90,8 @@ C_TYPES = {
 class Compiler:
     """Stands in for ``cupy.RawModule``; a macro says how many threads a block has."""
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, flags=()):
+        self.folder, self.flags = folder, flags
         self.libraries = {}
         self.backwards = False
 
@@ -112,7 +112,7 @@ class Compiler:
             with tempfile.TemporaryDirectory(dir=self.folder) as folder:
                 source, library = Path(folder) / "kernels.cpp", Path(folder) / "kernels.so"
                 source.write_text(GRID + code + "".join(entries))
-                command = ["g++", *options, block, "-O0", "-shared", "-fPIC", "-w", source, "-o", library]
+                command = ["g++", *options, block, "-O0", "-shared", "-fPIC", "-w", *self.flags, source, "-o", library]
                 subprocess.run(command, check=True)
                 library.rename(path)
         return ctypes.CDLL(str(path)), int(block.split("=")[1])

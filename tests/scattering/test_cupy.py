@@ -2,9 +2,13 @@
 tests."""
 
 import copy
+import os
 import re
+import subprocess
+import sys
 import types
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -212,6 +216,55 @@ def test_every_block_has_room(on_host, J):
                 width, fine = on_host._width_of_adjoint(length * step, step), length * step
                 assert width in (1, 2, 4, 8, 16, 32)
                 assert 8 * (width * (on_host.ANGLES * length + step * fine) + fine) <= 48 * 1024
+
+
+SANITIZED = """
+import contextlib, pathlib, sys, types
+
+sys.modules["cupy"] = types.SimpleNamespace(RawModule=object)
+import cuda_on_host
+import torch
+from sepconc.scattering import PhaseScattering2D, Scattering2D
+from sepconc.scattering.engines import cupy as engine
+from transform_checks import noise, run_engine
+
+compiler = cuda_on_host.Compiler(pathlib.Path(sys.argv[1]), ["-fsanitize=address"])
+old, new = sys.argv[2:]
+module = lambda code, options: compiler(code.replace(old, new), options)
+engine.cuda_c.cupy = types.SimpleNamespace(RawModule=module)
+engine.cuda_c.where_torch_is = lambda device: contextlib.nullcontext()
+engine.cuda_c.on_cuda = lambda x, name: x
+for transform in (
+    Scattering2D(1, (8, 8)), Scattering2D(2, (17, 33), 3), Scattering2D(2, (37, 20), 5), Scattering2D(3, (11, 9), 1),
+    PhaseScattering2D((7, 12), 3), PhaseScattering2D((2, 2), 1),
+):
+    x = noise(3, *transform.input_shape).requires_grad_()
+    run_engine(engine, transform, x).sum().backward()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("", ""),
+        ("there = map < (unsigned)maps, both", "there = map <= (unsigned)maps, both"),
+        ("i = threadIdx.x / LINES; i < LENGTH", "i = threadIdx.x / LINES; i <= LENGTH"),
+    ],
+)
+def test_no_access_beyond_an_array(old, new, tmp_path):
+    """As a sanitizer of addresses sees it; it also has to see what is wrong on purpose."""
+    found = subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+    library = Path(found.stdout.strip())
+    if not library.is_absolute():
+        pytest.skip("no libasan")
+    options = "detect_leaks=0:detect_stack_use_after_return=0:detect_odr_violation=0"
+    environment = os.environ | {"LD_PRELOAD": str(library), "ASAN_OPTIONS": options}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    command = [sys.executable, "-c", SANITIZED, tmp_path, old, new]
+    outcome = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ("AddressSanitizer:" in outcome.stderr) == (old != new), outcome.stderr
+    assert (outcome.returncode == 0) == (old == new), outcome.stderr
 
 
 def test_largest_factor(on_host):
