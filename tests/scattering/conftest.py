@@ -55,6 +55,7 @@ def engine_on_host(import_engine, compiler, monkeypatch):
         monkeypatch.setattr(engine.cuda_c, "cupy", types.SimpleNamespace(RawModule=compiler))
         monkeypatch.setattr(engine.cuda_c, "where_torch_is", lambda device: contextlib.nullcontext())
         monkeypatch.setattr(engine.cuda_c, "on_cuda", lambda x, engine: x)
+        monkeypatch.setattr(import_engine("skcuda"), "_cublas", lambda: None)
         return engine
 
     return of

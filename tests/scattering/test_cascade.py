@@ -149,7 +149,7 @@ def test_the_room_for_what_is_kept_is_counted():
     held = []
     with torch.autograd.graph.saved_tensors_hooks(held.append, lambda tensor: tensor):
         run(scattering(3, (16, 24), 3), noise(3, 16, 24).requires_grad_())
-    counted = cascade.scattering(scattering(3, (16, 24), 3).geometry, torch.float32, torch.device("cpu"))
+    counted = cascade.steps(cascade.Scattering, scattering(3, (16, 24), 3).geometry, torch.float32, torch.device("cpu"))
     assert sum(tensor.numel() for tensor in held if tensor.shape[-1] == 2) == 3 * counted.kept
 
 
@@ -205,7 +205,9 @@ def test_bfloat16_halves_what_is_kept_and_changes_gradients_only():
 
 
 def test_filters_are_skipped_where_they_are_nothing():
-    found = cascade.scattering(scattering(4, (64, 64), 4).geometry, torch.float32, torch.device("cpu")).first[3]
+    found = cascade.steps(
+        cascade.Scattering, scattering(4, (64, 64), 4).geometry, torch.float32, torch.device("cpu")
+    ).first[3]
     (m, n), (M, N) = found.coarse, found.values.shape[1:]
     assert found.support.float().mean() < 0.7
     there = found.values.abs() > primitives.NEGLIGIBLE * found.values.abs().max()

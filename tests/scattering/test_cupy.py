@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from cuda_on_host import compiled_for_a_gpu
-from transform_checks import MEMORY_LAYOUTS, error, noise, run_engine, value_and_gradient
+from transform_checks import error, noise, run_engine, value_and_gradient
 
 from sepconc.scattering import PhaseScattering2D, Scattering2D, engines
 
@@ -25,7 +25,6 @@ ADJOINTS = ("spread_columns", "modulus_rows_adjoint", "product_columns_adjoint",
 def on_host(engine_on_host, monkeypatch):
     """The engine on the CPU; ``calls`` counts its kernels."""
     engine = engine_on_host("cupy")
-    monkeypatch.setattr(engine.skcuda, "_cublas", lambda: None)
     engine.calls = Counter()
     launch = engine.cuda_c.launch
 
@@ -79,36 +78,6 @@ def assert_agree(engine, transform, x):
     for value, wanted, tolerance in zip(found, exact, (1e-6, 1e-5), strict=True):
         assert error(value, wanted) <= tolerance
     return found
-
-
-@both_transforms
-@pytest.mark.parametrize("change", MEMORY_LAYOUTS)
-def test_memory_layouts(on_host, transform, change):
-    assert_agree(on_host, transform, change(noise(4, 2, 12, 9)))
-
-
-@both_transforms
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_one_pixel_that_is_not_finite(on_host, transform, value):
-    x = noise(3, 12, 9)
-    x[1, 5, 5] = value
-    y = run_engine(on_host, transform, x)
-    assert y[1].isnan().all()
-    assert y[[0, 2]].isfinite().all()
-
-
-@both_transforms
-@pytest.mark.parametrize("value", [0.0, 1.0])
-def test_constant_images_have_finite_gradients(on_host, transform, value):
-    z = torch.full((3, 12, 9), value, requires_grad=True)
-    run_engine(on_host, transform, z).sum().backward()
-    assert z.grad.isfinite().all()
-
-
-@pytest.mark.parametrize("scale", [1e-25, 1e25])
-def test_small_and_large_values(on_host, scale):
-    transform, x = scattering(2, (12, 9), 3), noise(3, 12, 9)
-    assert error(run_engine(on_host, transform, scale * x), transform(scale * x)) <= 1e-5
 
 
 @both_transforms
@@ -248,8 +217,8 @@ for transform in (
     ("old", "new"),
     [
         ("", ""),
-        ("there = map < (unsigned)maps, both", "there = map <= (unsigned)maps, both"),
-        ("i = threadIdx.x / LINES; i < LENGTH", "i = threadIdx.x / LINES; i <= LENGTH"),
+        ("there = map < (unsigned)maps;", "there = map <= (unsigned)maps;"),
+        ("i = threadIdx.x / LINES; i < count;", "i = threadIdx.x / LINES; i <= count;"),
     ],
 )
 def test_no_access_beyond_an_array(old, new, tmp_path):

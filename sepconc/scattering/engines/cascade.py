@@ -54,12 +54,12 @@ class Options:
 
 def scatter2d(x: Tensor, filters: Filters2D, geometry: Geometry, options: Options) -> Tensor:
     """Scattering coefficients of a batch of images, (B, H, W) -> (B, K, H // 2^J, W // 2^J)."""
-    return run(x, filters, scattering(geometry, x.dtype, x.device), options)
+    return run(x, filters, steps(Scattering, geometry, x.dtype, x.device), options)
 
 
 def phase2d(x: Tensor, filters: Filters2D, geometry: Geometry, options: Options) -> Tensor:
     """Phase scattering of a batch of images, (B, H, W) -> (B, 1 + 4L, H // 2, W // 2)."""
-    return run(x, filters, phase(geometry, x.dtype, x.device), options)
+    return run(x, filters, steps(Phase, geometry, x.dtype, x.device), options)
 
 
 def run(x: Tensor, filters: Filters2D, cascade: Cascade, options: Options) -> Tensor:
@@ -348,12 +348,7 @@ def _no_spectra(like: Tensor, maps: int, sides: tuple[int, int]) -> Tensor:
     return like.new_zeros(len(like), maps, m, n // 2 + 1, dtype=like.dtype.to_complex())
 
 
-# What a recorded CUDA graph reads, filters too, has to live as long as the graph: the caches keep eight geometries.
-@lru_cache(maxsize=8)
-def scattering(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> Scattering:
-    return Scattering(geometry, dtype, device)
-
-
-@lru_cache(maxsize=8)
-def phase(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> Phase:
-    return Phase(geometry, dtype, device)
+@lru_cache(maxsize=16)
+def steps(kind: type[Cascade], geometry: Geometry, dtype: torch.dtype, device: torch.device) -> Cascade:
+    """The steps for images of one kind, kept; a recorded CUDA graph reads their filters, so long as they are."""
+    return kind(geometry, dtype, device)

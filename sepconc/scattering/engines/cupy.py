@@ -50,8 +50,8 @@ def scatter2d(x: Tensor, filters: Filters2D, geometry: Geometry) -> Tensor:
         For images on another device.
     """
     cuda_c.on_cuda(x, "cupy")
-    steps = scattering if _suits(x, geometry) else cascade.scattering
-    return cascade.run(x, filters, steps(geometry, x.dtype, x.device), OPTIONS)
+    kind = _Scattering if _suits(x, geometry) else cascade.Scattering
+    return cascade.run(x, filters, cascade.steps(kind, geometry, x.dtype, x.device), OPTIONS)
 
 
 def phase2d(x: Tensor, filters: Filters2D, geometry: Geometry) -> Tensor:
@@ -63,8 +63,8 @@ def phase2d(x: Tensor, filters: Filters2D, geometry: Geometry) -> Tensor:
         For images on another device.
     """
     cuda_c.on_cuda(x, "cupy")
-    steps = phase if _suits(x, geometry) else cascade.phase
-    return cascade.run(x, filters, steps(geometry, x.dtype, x.device), OPTIONS)
+    kind = _Phase if _suits(x, geometry) else cascade.Phase
+    return cascade.run(x, filters, cascade.steps(kind, geometry, x.dtype, x.device), OPTIONS)
 
 
 def _suits(x: Tensor, geometry: Geometry) -> bool:
@@ -294,15 +294,3 @@ def _images_gradient(steps: cascade.Cascade, gradient: Tensor, total: Tensor, op
     """From that of the coefficients and what came back from the wavelets, (b, M, N), to that of the images."""
     direct = steps.low[0].adjoint(gradient[:, None, :1], None, options.primitives)
     return torch.fft.ifft(total, norm="forward").real.add(direct[:, 0, 0])
-
-
-@lru_cache(maxsize=8)
-def scattering(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> _Scattering:
-    """The steps for images of one kind."""
-    return _Scattering(geometry, dtype, device)
-
-
-@lru_cache(maxsize=8)
-def phase(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> _Phase:
-    """The steps for images of one kind."""
-    return _Phase(geometry, dtype, device)

@@ -98,35 +98,64 @@ extern "C" __global__ void __launch_bounds__(THREADS) modulus_rows(
     }
 }
 
+// Two real columns of maps of width w as one complex line, that of a thread.
+struct Columns2 {
+    unsigned map, col;
+    bool there, both;
+
+    __device__ Columns2(int maps, int w)
+    {
+        const unsigned pairs = (w + 1) / 2, line = blockIdx.x * LINES + threadIdx.x % LINES;
+        map = line / pairs;
+        col = line % pairs * 2;
+        there = map < (unsigned)maps;
+        both = col + 1 < (unsigned)w;
+    }
+
+    // Where the columns begin in map (b, g, p) of B x G x P.
+    __device__ long long among(int G, int P, long long b_stride, long long g_stride, long long p_stride) const
+    {
+        return map / P / G * b_stride + map / P % G * g_stride + map % P * p_stride + col;
+    }
+
+    // To lines of `count` numbers, of which `margin` at each end are zero.
+    __device__ void load(const float* from, int w, int count, int margin, Pair* lines) const
+    {
+#pragma unroll 4
+        for (int i = threadIdx.x / LINES; i < count; i += THREADS / LINES) {
+            const float* at = from + (i - margin) * w;
+            Pair z = {0, 0};
+            if (there && i >= margin && i < count - margin) z = {at[0], both ? at[1] : 0};
+            lines[Columns<LINES>::place(threadIdx.x % LINES, i)] = z;
+        }
+        __syncthreads();
+    }
+
+    // From lines of `count` numbers, without `margin` at each end.
+    __device__ void store(const Pair* lines, int count, int margin, float* to, int w) const
+    {
+#pragma unroll 4
+        for (int i = threadIdx.x / LINES; there && i < count - 2 * margin; i += THREADS / LINES) {
+            const Pair z = lines[Columns<LINES>::place(threadIdx.x % LINES, i + margin)];
+            to[i * w] = z.re;
+            if (both) to[i * w + 1] = z.im;
+        }
+    }
+};
+
 // The low-pass along the columns of narrow maps (maps, LENGTH, w), without the first and the last sample: map (b, g, p)
-// of B x G x P to out + b * b_stride + g * g_stride + p * p_stride, (SHORT - 2, w). Two real columns are a complex one.
+// of B x G x P to out + b * b_stride + g * g_stride + p * p_stride, (SHORT - 2, w).
 extern "C" __global__ void __launch_bounds__(THREADS) smooth_columns(
     const float* narrow, const float* low_pass, const Pair* roots, float* out, int maps, int w, int G, int P,
     long long b_stride, long long g_stride, long long p_stride)
 {
     __shared__ Pair lines[LINES * LENGTH], turns[LENGTH];
-    const unsigned pairs = (w + 1) / 2, line = blockIdx.x * LINES + threadIdx.x % LINES;
-    const unsigned map = line / pairs, col = line % pairs * 2;
-    const bool there = map < (unsigned)maps, both = col + 1 < w;
+    const Columns2 columns(maps, w);
     copy_roots(roots, turns);
-    narrow += (long long)map * LENGTH * w + col;
-#pragma unroll 4
-    for (int i = threadIdx.x / LINES; i < LENGTH; i += THREADS / LINES) {
-        Pair z = {0, 0};
-        if (there) z = {narrow[i * w], both ? narrow[i * w + 1] : 0};
-        lines[Columns<LINES>::place(threadIdx.x % LINES, i)] = z;
-    }
-    __syncthreads();
+    columns.load(narrow + (long long)columns.map * LENGTH * w + columns.col, w, LENGTH, 0, lines);
     transform<FORWARD, Columns<LINES>, LENGTH, LINES>(lines, turns);
     smooth<Columns<LINES>, LINES, 1>(lines, turns, low_pass);
-    if (!there) return;
-    out += map / P / G * b_stride + map / P % G * g_stride + map % P * p_stride + col;
-#pragma unroll 4
-    for (int i = threadIdx.x / LINES; i < SHORT - 2; i += THREADS / LINES) {
-        const Pair z = lines[Columns<LINES>::place(threadIdx.x % LINES, i + 1)];
-        out[i * w] = z.re;
-        if (both) out[i * w + 1] = z.im;
-    }
+    columns.store(lines, SHORT, 1, out + columns.among(G, P, b_stride, g_stride, p_stride), w);
 }
 
 // The transform of the columns of half spectra (maps, LENGTH, wide), in place.
@@ -154,28 +183,12 @@ extern "C" __global__ void __launch_bounds__(THREADS) spread_columns(
     long long b_stride, long long g_stride, long long p_stride)
 {
     __shared__ Pair lines[LINES * LENGTH], turns[LENGTH];
-    const unsigned pairs = (w + 1) / 2, line = blockIdx.x * LINES + threadIdx.x % LINES;
-    const unsigned map = line / pairs, col = line % pairs * 2;
-    const bool there = map < (unsigned)maps, both = col + 1 < w;
+    const Columns2 columns(maps, w);
     copy_roots(roots, turns);
-    gradient += map / P / G * b_stride + map / P % G * g_stride + map % P * p_stride + col;
-#pragma unroll 4
-    for (int i = threadIdx.x / LINES; i < SHORT; i += THREADS / LINES) {
-        Pair z = {0, 0};
-        if (there && i > 0 && i < SHORT - 1) z = {gradient[(i - 1) * w], both ? gradient[(i - 1) * w + 1] : 0};
-        lines[Columns<LINES>::place(threadIdx.x % LINES, i)] = z;
-    }
-    __syncthreads();
+    columns.load(gradient + columns.among(G, P, b_stride, g_stride, p_stride), w, SHORT, 1, lines);
     spread<Columns<LINES>, LINES>(lines, turns, low_pass);
     transform<INVERSE, Columns<LINES>, LENGTH, LINES>(lines, turns);
-    if (!there) return;
-    narrow += (long long)map * LENGTH * w + col;
-#pragma unroll 4
-    for (int i = threadIdx.x / LINES; i < LENGTH; i += THREADS / LINES) {
-        const Pair z = lines[Columns<LINES>::place(threadIdx.x % LINES, i)];
-        narrow[i * w] = z.re;
-        if (both) narrow[i * w + 1] = z.im;
-    }
+    columns.store(lines, LENGTH, 0, narrow + (long long)columns.map * LENGTH * w + columns.col, w);
 }
 
 // The gradient of what product_columns left, where modulus_rows took it: that of the moduli comes from narrow, and, if
